@@ -1,0 +1,176 @@
+// Package runtime says what the node agent asks of a container runtime, in the
+// agent's own words. runtime/containerd does it on containerd; runtime/fake
+// does it in memory, for tests of what stands above.
+//
+// The agent is the only caller. Nothing here knows of etcd or of Kubernetes'
+// API types.
+package runtime
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors that a Runtime wraps, for errors.Is.
+var (
+	ErrNotFound      = errors.New("not found")
+	ErrImageNotFound = errors.New("image not present")       // not in the local store, and pulling was not asked for
+	ErrImagePull     = errors.New("image cannot be pulled")  // the registry refused, or was not reached
+	ErrInvalidImage  = errors.New("invalid image reference") // the reference does not parse
+	ErrStart         = errors.New("container did not start") // the OCI runtime refused: a missing command, a bad mount
+	ErrUnavailable   = errors.New("runtime does not answer") // says nothing about any container
+)
+
+// Runtime runs containers on one machine. All methods are safe to call at
+// once; each returns when its work is done or its context ends.
+type Runtime interface {
+	// Image returns a local image by reference; ErrImageNotFound if it is not
+	// in the store.
+	Image(ctx context.Context, ref string) (Image, error)
+	// Pull brings an image from its registry and unpacks it. A second call for
+	// the same reference while one is under way joins it.
+	Pull(ctx context.Context, ref string) (Image, error)
+	// Import loads an OCI or docker archive (plain or gzip) and unpacks its
+	// images. It returns their references.
+	Import(ctx context.Context, path string) ([]string, error)
+
+	// Start creates the container and starts it. On error nothing of it is
+	// left. The same ID again is an error.
+	Start(ctx context.Context, spec Container) error
+	// Signal sends a signal to the container's first process; ErrNotFound when
+	// it does not run.
+	Signal(ctx context.Context, id string, signal int) error
+	// Kill ends every process of the container with SIGKILL, and returns when
+	// it is reported as exited. Nil if it had.
+	Kill(ctx context.Context, id string) error
+	// Remove deletes an exited (or never started) container with its snapshot;
+	// one that runs is killed first. Nil if it is gone.
+	Remove(ctx context.Context, id string) error
+	// Exec runs a command in a running container and returns its exit code and
+	// the first maxOutput bytes of stdout and stderr together. When ctx ends,
+	// the command and its children are killed.
+	Exec(ctx context.Context, id string, command []string, maxOutput int) (exitCode int, output []byte, err error)
+
+	// Containers lists the containers of this node, running and exited.
+	// An error says nothing about any container.
+	Containers(ctx context.Context) ([]Status, error)
+	// Events sends a hint whenever a container of this node has exited or ran
+	// out of memory: look again. The channel is closed when ctx ends or the
+	// runtime is lost; the caller then lists and calls again.
+	Events(ctx context.Context) (<-chan Event, error)
+
+	// Version names the runtime, as in a node's status: "containerd://1.6.20".
+	Version(ctx context.Context) (string, error)
+	// Cleanup stops and removes all containers, tasks, snapshots and leases of
+	// this node, and its images if asked.
+	Cleanup(ctx context.Context, images bool) error
+}
+
+// Image is an unpacked image in the local store.
+type Image struct {
+	Ref        string // as asked for, normalised: "docker.io/library/nginx:latest"
+	ID         string // digest of the image config: "sha256:…"
+	Digest     string // repository digest "name@sha256:…", or ""
+	Size       int64  // bytes
+	Entrypoint []string
+	Cmd        []string
+	Env        []string // "NAME=value"
+	WorkingDir string
+	User       string // as in the image config: "uid[:gid]" or names
+}
+
+// Container says how to start one container of a pod.
+type Container struct {
+	ID       string // unique on the machine: carries the pod's UID
+	Pod      PodRef
+	Name     string // of the container in the pod
+	Attempt  int    // 0 for the first start; the restart count
+	SpecHash string // kept as a label and returned by Containers
+	Image    string // reference of a local image
+
+	Args       []string // the whole command line, resolved
+	Env        []string // the whole environment, resolved: "NAME=value"
+	WorkingDir string   // empty: the image's, or "/"
+	Mounts     []Mount
+	Namespaces Namespaces
+	Hostname   string
+
+	CgroupParent string // "/evenkeel/<node>/pod<uid>"; the runtime appends the ID
+	Resources    Resources
+	Security     Security
+	LogPath      string // absolute; stdout and stderr are written there by the shim, so that they survive the agent
+}
+
+// PodRef tells whose container it is.
+type PodRef struct{ UID, Namespace, Name string }
+
+// Namespaces are paths to pinned namespaces; empty means the host's for Net,
+// and a private one for IPC and UTS.
+type Namespaces struct {
+	Net, IPC, UTS string
+}
+
+// Mount is a bind mount from the machine into the container.
+type Mount struct {
+	Source, Destination string
+	ReadOnly            bool
+}
+
+// Resources are cgroup settings. Zero values set nothing.
+type Resources struct {
+	CPUShares   uint64 // cgroup v1 scale, 2 to 262144
+	CPUQuota    int64  // µs of CPU per period
+	CPUPeriod   uint64 // µs
+	MemoryLimit int64  // bytes; swap is limited to the same
+	OOMScoreAdj int    // -1000 to 1000; one the kernel refuses is left out
+}
+
+// Security narrows or widens what a container may do.
+type Security struct {
+	Privileged            bool
+	ReadOnlyRootfs        bool
+	NoNewPrivileges       bool
+	RunAsUser, RunAsGroup *int64 // nil: the image's user
+	RunAsNonRoot          bool   // refuse to start as uid 0 (ErrStart, with the reason)
+	SupplementalGroups    []int64
+	AddCapabilities       []string // "NET_ADMIN", or "ALL"
+	DropCapabilities      []string
+}
+
+// State is where a container is in its life.
+type State string
+
+// The states. Unknown is a container whose task cannot be read right now.
+const (
+	Created State = "created"
+	Running State = "running"
+	Exited  State = "exited"
+	Unknown State = "unknown"
+)
+
+// Status is a container as the runtime has it.
+type Status struct {
+	ID         string
+	Pod        PodRef
+	Name       string
+	Attempt    int
+	SpecHash   string
+	Image      string // reference it was started from
+	ImageID    string
+	State      State
+	PID        int // while running
+	ExitCode   int
+	OOMKilled  bool
+	CreatedAt  time.Time
+	StartedAt  time.Time
+	FinishedAt time.Time
+}
+
+// Event is a hint that a container changed.
+type Event struct {
+	ContainerID string
+	PodUID      string // may be empty
+	Exited      bool
+	OOM         bool
+}

@@ -1,0 +1,112 @@
+package schema
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Key names one object: resource, namespace (empty for cluster-wide kinds)
+// and name. It is comparable.
+type Key struct {
+	Resource  string
+	Namespace string
+	Name      string
+}
+
+// KeyOf returns the key of an object. It panics on a Go type that is no kind
+// of ours, which is a fault in the program and not in any input.
+func KeyOf(obj Object) Key {
+	k, err := KindOf(obj)
+	if err != nil {
+		panic(err)
+	}
+	return k.Key(obj.GetNamespace(), obj.GetName())
+}
+
+// Key returns the key of the kind's object of that name; the namespace is
+// dropped for cluster-wide kinds.
+func (k *Kind) Key(namespace, name string) Key {
+	if !k.Namespaced {
+		namespace = ""
+	}
+	return Key{Resource: k.Resource, Namespace: namespace, Name: name}
+}
+
+// String gives the key as people read it: "pods/shop/web-1", "nodes/n1".
+func (k Key) String() string {
+	if k.Namespace == "" {
+		return k.Resource + "/" + k.Name
+	}
+	return k.Resource + "/" + k.Namespace + "/" + k.Name
+}
+
+// Compare orders keys by resource, namespace and name.
+func (k Key) Compare(o Key) int {
+	if c := strings.Compare(k.Resource, o.Resource); c != 0 {
+		return c
+	}
+	if c := strings.Compare(k.Namespace, o.Namespace); c != 0 {
+		return c
+	}
+	return strings.Compare(k.Name, o.Name)
+}
+
+// Root is the prefix of everything that Evenkeel keeps in etcd.
+const Root = "/registry/"
+
+// The parts of the key space that are not one object of a kind each.
+const (
+	PodStatusPrefix   = Root + "podstatus/"  // <node>/<ns>/<name>: Pod, metadata and status only; writer: that node's agent
+	BindingsPrefix    = Root + "bindings/"   // <node>/…: all that the node may read; writer: control plane
+	NodeStatusPrefix  = Root + "nodestatus/" // <node>: Node, metadata and status only; writer: that node's agent
+	NodeLeasePrefix   = Root + "nodelease/"  // <node>: presence, on an etcd lease; writer: that node's agent
+	SourcesPrefix     = Root + "sources/"    // <source>/…; writer: reconciler
+	ServiceIPsPrefix  = Root + "serviceips/" // <address>: the service key that holds it; writer: services registry
+	NodePortsPrefix   = Root + "nodeports/"  // <protocol>/<port>: the service key that holds it; writer: services registry
+	ElectionPrefix    = Root + "election/"   // <role>: who leads, on an etcd lease
+	BindingNodeName   = "node"               // bindings/<node>/node: the Node itself; where it is missing, a list of bindings is no authority
+	BindingPeersName  = "peers"              // bindings/<node>/peers: NodeList of the other nodes: addresses and pod CIDRs
+	RegistryDirectory = "evenkeel.io/"       // prefix of our annotations and labels
+)
+
+// Path returns the etcd key of the object.
+func (k Key) Path() string { return Root + k.String() }
+
+// Prefix returns the etcd prefix of all objects of the kind, or of those in
+// one namespace.
+func (k *Kind) Prefix(namespace string) string {
+	if namespace == "" || !k.Namespaced {
+		return Root + k.Resource + "/"
+	}
+	return Root + k.Resource + "/" + namespace + "/"
+}
+
+// ParsePath is the inverse of Key.Path. It fails for a path that is no object
+// of a kind.
+func ParsePath(path string) (Key, error) {
+	rest, ok := strings.CutPrefix(path, Root)
+	parts := strings.Split(rest, "/")
+	if ok {
+		if k, known := byResource[parts[0]]; known {
+			if k.Namespaced && len(parts) == 3 {
+				return Key{Resource: parts[0], Namespace: parts[1], Name: parts[2]}, nil
+			}
+			if !k.Namespaced && len(parts) == 2 {
+				return Key{Resource: parts[0], Name: parts[1]}, nil
+			}
+		}
+	}
+	return Key{}, fmt.Errorf("parse key %q: not an object's key", path)
+}
+
+// PodStatusPath is the key of a pod's status, written by its node's agent.
+func PodStatusPath(node, namespace, name string) string {
+	return PodStatusPrefix + node + "/" + namespace + "/" + name
+}
+
+// BindingPrefix is all that one node may read.
+func BindingPrefix(node string) string { return BindingsPrefix + node + "/" }
+
+// BindingPath is the key, under a node's bindings, of an object bound to it or
+// referred to by its pods.
+func BindingPath(node string, k Key) string { return BindingPrefix(node) + k.String() }
