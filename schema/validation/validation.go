@@ -1,0 +1,165 @@
+// Package validation gives Kubernetes' own defaults and Kubernetes' own
+// validation to the kinds that Evenkeel knows: it calls the code of
+// k8s.io/kubernetes, hand-written and declarative, the way the API server's
+// create and update paths do.
+//
+// Manifests, the registries and the API call it. It keeps no state, does no
+// I/O, and is never imported by the node agent or the proxy, which only see
+// objects that have passed here.
+package validation
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validate"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kubernetes/pkg/apis/core"
+	corev1internal "k8s.io/kubernetes/pkg/apis/core/v1"
+	"k8s.io/kubernetes/pkg/apis/discovery"
+	discoveryv1internal "k8s.io/kubernetes/pkg/apis/discovery/v1"
+
+	"github.com/evenkeel/evenkeel/schema"
+)
+
+// scheme holds the versioned and the internal types with Kubernetes'
+// conversions, defaults and declarative validation.
+var scheme = newScheme()
+
+func newScheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	utilruntime.Must(core.AddToScheme(s))
+	utilruntime.Must(corev1internal.AddToScheme(s))
+	utilruntime.Must(discovery.AddToScheme(s))
+	utilruntime.Must(discoveryv1internal.AddToScheme(s))
+	return s
+}
+
+// Default fills in place what the API server would fill in before it
+// validates. Beyond Kubernetes' defaults it does what its create path does
+// without choosing anything: a secret's stringData moves into data, and a
+// service's clusterIP is repeated as the first of clusterIPs. Addresses, ports
+// and uids are given by the registries, not here. Default is idempotent.
+func Default(obj schema.Object) {
+	switch o := obj.(type) {
+	case *corev1.Secret:
+		moveStringData(o)
+	case *corev1.Service:
+		if o.Spec.ClusterIP != "" && len(o.Spec.ClusterIPs) == 0 {
+			o.Spec.ClusterIPs = []string{o.Spec.ClusterIP}
+		}
+	}
+	scheme.Default(obj)
+	if rc, ok := obj.(*corev1.ReplicationController); ok {
+		// Kubernetes lets one map serve as labels, selector and template
+		// labels; it then codes and decodes the object, which parts them.
+		rc.Labels = maps.Clone(rc.Labels)
+		rc.Spec.Selector = maps.Clone(rc.Spec.Selector)
+	}
+}
+
+// moveStringData is what Kubernetes' conversion does when a secret is
+// written: stringData wins over data and is never read back.
+func moveStringData(s *corev1.Secret) {
+	if len(s.StringData) == 0 {
+		s.StringData = nil
+		return
+	}
+	if s.Data == nil {
+		s.Data = make(map[string][]byte, len(s.StringData))
+	}
+	for k, v := range s.StringData {
+		s.Data[k] = []byte(v)
+	}
+	s.StringData = nil
+}
+
+// Validate returns all that Kubernetes has against creating the object, nil
+// when nothing. The object must have been through Default, and is not
+// changed. A service without its cluster IP or node ports passes, as it does
+// in the API server before they are allocated.
+func Validate(obj schema.Object) field.ErrorList {
+	internal, err := toInternal(obj)
+	if err != nil {
+		return field.ErrorList{field.InternalError(nil, err)}
+	}
+	ctx := context.Background()
+	written := validateCreate(internal)
+	declared := scheme.Validate(ctx, declarativeOptions, obj)
+	return enforce(ctx, written, declared)
+}
+
+// ValidateUpdate returns all that Kubernetes has against replacing old by new:
+// everything that is wrong with new, and every change of a field that may not
+// change. Both must have been through Default; neither is changed. As in the
+// API server, a new object without a resourceVersion is an error only if the
+// caller makes it one.
+func ValidateUpdate(obj, old schema.Object) field.ErrorList {
+	if obj.GetResourceVersion() == "" {
+		obj = obj.DeepCopyObject().(schema.Object)
+		obj.SetResourceVersion(resourceVersionOf(old))
+	}
+	newInternal, err := toInternal(obj)
+	if err != nil {
+		return field.ErrorList{field.InternalError(nil, err)}
+	}
+	oldInternal, err := toInternal(old)
+	if err != nil {
+		return field.ErrorList{field.InternalError(nil, err)}
+	}
+	ctx := context.Background()
+	written := validateUpdate(newInternal, oldInternal)
+	declared := scheme.ValidateUpdate(ctx, declarativeOptions, obj, old)
+	return enforce(ctx, written, declared)
+}
+
+// resourceVersionOf is the version to compare with where the new object names
+// none. Kubernetes' checks ask only that there is one.
+func resourceVersionOf(old schema.Object) string {
+	if rv := old.GetResourceVersion(); rv != "" {
+		return rv
+	}
+	return "1"
+}
+
+// enforce joins hand-written and declarative findings as the API server does
+// (k8s.io/apiserver/pkg/registry/rest ValidateDeclarativelyWithMigrationChecks):
+// a declarative rule that is in force replaces the hand-written one it covers.
+func enforce(ctx context.Context, written, declared field.ErrorList) field.ErrorList {
+	if len(written) == 0 && len(declared) == 0 {
+		return nil
+	}
+	inForce := validate.FilterEnforcedDeclarativeErrors(ctx, declared, true)
+	errs := validate.FilterCoveredHandwrittenErrors(ctx, written.MarkFromImperative(), inForce, true)
+	return append(errs, inForce...)
+}
+
+// toInternal converts a copy to the type that hand-written validation reads.
+func toInternal(obj schema.Object) (runtime.Object, error) {
+	k, err := schema.KindOf(obj)
+	if err != nil {
+		return nil, err
+	}
+	internal, err := scheme.ConvertToVersion(obj, internalVersion(k))
+	if err != nil {
+		return nil, fmt.Errorf("convert %s: %w", schema.KeyOf(obj), err)
+	}
+	return internal, nil
+}
+
+func internalVersion(k *schema.Kind) runtime.GroupVersioner {
+	if k.GVK.Group == discovery.GroupName {
+		return discovery.SchemeGroupVersion
+	}
+	return core.SchemeGroupVersion
+}
+
+// declarativeOptions names every option that a declarative rule of our kinds
+// reads; a missing one is an internal error there.
+var declarativeOptions = map[string]bool{
+	"InPlacePodVerticalScalingSchedulerPreemption": false,
+}
