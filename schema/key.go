@@ -56,17 +56,17 @@ const Root = "/registry/"
 
 // The parts of the key space that are not one object of a kind each.
 const (
-	PodStatusPrefix   = Root + "podstatus/"  // <node>/<ns>/<name>: Pod, metadata and status only; writer: that node's agent
-	BindingsPrefix    = Root + "bindings/"   // <node>/…: all that the node may read; writer: control plane
-	NodeStatusPrefix  = Root + "nodestatus/" // <node>: Node, metadata and status only; writer: that node's agent
-	NodeLeasePrefix   = Root + "nodelease/"  // <node>: presence, on an etcd lease; writer: that node's agent
-	SourcesPrefix     = Root + "sources/"    // <source>/…; writer: reconciler
-	ServiceIPsPrefix  = Root + "serviceips/" // <address>: the service key that holds it; writer: services registry
-	NodePortsPrefix   = Root + "nodeports/"  // <protocol>/<port>: the service key that holds it; writer: services registry
-	ElectionPrefix    = Root + "election/"   // <role>: who leads, on an etcd lease
-	BindingNodeName   = "node"               // bindings/<node>/node: the Node itself; where it is missing, a list of bindings is no authority
-	BindingPeersName  = "peers"              // bindings/<node>/peers: NodeList of the other nodes: addresses and pod CIDRs
-	RegistryDirectory = "evenkeel.io/"       // prefix of our annotations and labels
+	PodStatusPrefix    = Root + "podstatus/"    // <node>/<ns>/<name>: Pod, metadata and status only; writer: that node's agent
+	BindingsPrefix     = Root + "bindings/"     // <node>/…: all that the node may read; writer: control plane
+	NodeStatusPrefix   = Root + "nodestatus/"   // <node>: Node, metadata and status only; writer: that node's agent
+	NodeLeasePrefix    = Root + "nodelease/"    // <node>: presence, on an etcd lease; writer: that node's agent
+	SourcesPrefix      = Root + "sources/"      // <source>/…; writer: reconciler
+	ServiceIPsPrefix   = Root + "serviceips/"   // <address>: the service key that holds it; writer: services registry
+	ServicePortsPrefix = Root + "serviceports/" // <protocol>/<port>: the service key that holds it; writer: services registry
+	ElectionPrefix     = Root + "election/"     // <role>: who leads, on an etcd lease
+	BindingNodeName    = "node"                 // bindings/<node>/node: the Node itself; where it is missing, a list of bindings is no authority
+	BindingPeersName   = "peers"                // bindings/<node>/peers: NodeList of the other nodes: addresses and pod CIDRs
+	RegistryDirectory  = "evenkeel.io/"         // prefix of our annotations and labels
 )
 
 // Path returns the etcd key of the object.

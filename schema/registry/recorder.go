@@ -1,0 +1,138 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evenkeel/evenkeel/schema"
+)
+
+// eventTTL is how long an event is kept after it last happened, as long as
+// Kubernetes keeps it.
+const eventTTL = time.Hour
+
+// RecorderConfig says who records.
+type RecorderConfig struct {
+	Store     Store
+	Component string // "scheduler", "nodeagent"
+	Host      string // node name, where there is one
+	Logger    *slog.Logger
+}
+
+// Recorder writes events about objects: what happened, once, with a count.
+// Recording never blocks and never fails the caller; with the store away, or
+// at more events than it can write, some are lost and the log says so.
+type Recorder struct {
+	cfg   RecorderConfig
+	queue chan *corev1.Event
+	seen  map[string]*corev1.Event
+	lease LeaseID
+	since time.Time // of the lease
+}
+
+// NewRecorder returns a recorder; Run writes what it is given.
+func NewRecorder(cfg RecorderConfig) *Recorder {
+	return &Recorder{cfg: cfg, queue: make(chan *corev1.Event, 1000), seen: map[string]*corev1.Event{}}
+}
+
+// Event records that something happened to an object. eventType is
+// corev1.EventTypeNormal or EventTypeWarning; reason is one CamelCase word.
+func (r *Recorder) Event(about schema.Object, eventType, reason, message string) {
+	now := metav1.Time{Time: time.Now().UTC().Truncate(time.Second)}
+	key := schema.KeyOf(about)
+	kind, _ := schema.KindOfResource(key.Resource)
+	namespace := key.Namespace
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault
+	}
+	e := &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace},
+		InvolvedObject: corev1.ObjectReference{
+			APIVersion: kind.GVK.GroupVersion().String(), Kind: kind.GVK.Kind,
+			Namespace: key.Namespace, Name: key.Name, UID: about.GetUID(), ResourceVersion: about.GetResourceVersion(),
+		},
+		Type: eventType, Reason: reason, Message: message, Count: 1, FirstTimestamp: now, LastTimestamp: now,
+		Source:              corev1.EventSource{Component: r.cfg.Component, Host: r.cfg.Host},
+		ReportingController: "evenkeel.io/" + r.cfg.Component, ReportingInstance: r.cfg.Host,
+	}
+	e.Name = eventName(e)
+	select {
+	case r.queue <- e:
+	default:
+		r.cfg.Logger.Warn("event lost", "key", key, "reason", reason, "message", message)
+	}
+}
+
+// eventName is the same for the same thing happening again.
+func eventName(e *corev1.Event) string {
+	h := fnv.New64a()
+	fmt.Fprint(h, e.InvolvedObject.UID, "\x00", e.Type, "\x00", e.Reason, "\x00", e.Message, "\x00", e.Source.Component, "\x00", e.Source.Host)
+	return fmt.Sprintf("%s.%016x", e.InvolvedObject.Name, h.Sum64())
+}
+
+// Run writes events until ctx ends.
+func (r *Recorder) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-r.queue:
+			if err := r.write(ctx, e); err != nil && ctx.Err() == nil {
+				r.cfg.Logger.Warn("event lost", "key", e.InvolvedObject.Name, "reason", e.Reason, "message", e.Message, "error", err)
+			}
+		}
+	}
+}
+
+// maxSeen bounds the memory of what was recorded; what is forgotten is
+// counted from one again.
+const maxSeen = 2000
+
+func (r *Recorder) write(ctx context.Context, e *corev1.Event) error {
+	if err := r.renewLease(ctx); err != nil {
+		return err
+	}
+	if before := r.seen[e.Name]; before != nil {
+		e.Count = before.Count + 1
+		e.FirstTimestamp = before.FirstTimestamp
+		e.UID, e.CreationTimestamp = before.UID, before.CreationTimestamp
+	} else {
+		e.CreationTimestamp = e.FirstTimestamp
+		e.UID = newUID()
+		if len(r.seen) >= maxSeen {
+			clear(r.seen)
+		}
+	}
+	data, err := schema.Encode(e)
+	if err != nil {
+		return err
+	}
+	op := Op{Key: schema.KeyOf(e).Path(), Value: data, Lease: r.lease}
+	if _, err := r.cfg.Store.Commit(ctx, Txn{Ops: []Op{op}}); err != nil {
+		r.lease = 0
+		return err
+	}
+	r.seen[e.Name] = e
+	return nil
+}
+
+// renewLease makes a new lease every few minutes; one lease is shared by all
+// events written meanwhile.
+func (r *Recorder) renewLease(ctx context.Context) error {
+	const share = 5 * time.Minute
+	if r.lease != 0 && time.Since(r.since) < share {
+		return nil
+	}
+	lease, err := r.cfg.Store.Grant(ctx, eventTTL+share)
+	if err != nil {
+		return err
+	}
+	r.lease, r.since = lease, time.Now()
+	return nil
+}

@@ -1,0 +1,269 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/evenkeel/evenkeel/schema"
+)
+
+// Write is one change of a Batch; exactly one of Create, Update, UpdateStatus,
+// Delete and Raw is set.
+type Write struct {
+	// Create makes an object; its namespace must exist.
+	Create schema.Object
+	// Update sets an object's metadata and spec (or data); the status stays.
+	// A resourceVersion must be the current one; without one it overwrites.
+	Update schema.Object
+	// UpdateStatus sets the status alone of kinds that keep it in their own
+	// key. The status of a bound pod, and of a node, is its agent's.
+	UpdateStatus schema.Object
+	// Delete removes an object, or starts its graceful end.
+	Delete *Deletion
+	// Raw is a key that is no object: the reconciler's inventory.
+	Raw *Op
+	// Guard is one more condition for the whole batch.
+	Guard *Guard
+}
+
+// Deletion says what to delete and how.
+type Deletion struct {
+	Key             schema.Key
+	UID             types.UID // if set, only the object with this UID
+	ResourceVersion string    // if set, only at this version
+	GraceSeconds    *int64    // pods: nil means the pod's own; 0 removes it at once, whatever its node says
+	Finalize        bool      // namespaces: remove the key itself; whoever says so has seen that it is empty
+}
+
+// write is a Write worked out: what to commit, and what then is there.
+type write struct {
+	guards []Guard
+	ops    []Op
+	// result is the object as stored, its revision set after the commit; nil
+	// for one that is gone.
+	result schema.Object
+	path   string // of the object's own key
+	given  *corev1.Service
+}
+
+// Create makes an object and returns it as stored.
+func (r *Registries) Create(ctx context.Context, obj schema.Object) (schema.Object, error) {
+	return r.one(ctx, Write{Create: obj})
+}
+
+// Update writes an object and returns it as stored. See Write.Update.
+func (r *Registries) Update(ctx context.Context, obj schema.Object) (schema.Object, error) {
+	return r.one(ctx, Write{Update: obj})
+}
+
+// UpdateStatus writes an object's status. See Write.UpdateStatus.
+func (r *Registries) UpdateStatus(ctx context.Context, obj schema.Object) (schema.Object, error) {
+	return r.one(ctx, Write{UpdateStatus: obj})
+}
+
+// Delete deletes an object and returns it as it is then, or nil if it is gone.
+func (r *Registries) Delete(ctx context.Context, d Deletion) (schema.Object, error) {
+	return r.one(ctx, Write{Delete: &d})
+}
+
+// Mutate reads an object, lets change have it and writes it back, as often as
+// somebody else was faster.
+func (r *Registries) Mutate(ctx context.Context, key schema.Key, change func(schema.Object) error) (schema.Object, error) {
+	for {
+		obj, err := r.Get(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		obj = obj.DeepCopyObject().(schema.Object)
+		if err := change(obj); err != nil {
+			return nil, err
+		}
+		obj, err = r.Update(ctx, obj)
+		if !apierrors.IsConflict(err) {
+			return obj, err
+		}
+	}
+}
+
+// overwrites is how often a write without a resourceVersion is tried again
+// when somebody else wrote between its read and its commit.
+const overwrites = 20
+
+func (r *Registries) one(ctx context.Context, w Write) (schema.Object, error) {
+	for attempt := 0; ; attempt++ {
+		results, _, err := r.commit(ctx, []Write{w}, attempt)
+		var retry *retryError
+		if errors.As(err, &retry) && attempt < claimAttempts && (retry.claim || attempt < overwrites) {
+			continue
+		}
+		if err != nil {
+			return nil, unwrapRetry(err)
+		}
+		return results[0], nil
+	}
+}
+
+// Commit applies writes in one transaction: all or none. It returns the
+// objects as stored, nil for deletions that are done and for raw writes, and
+// the revision. More than MaxOps guards or operations is ErrTooLarge; see
+// Cost.
+func (r *Registries) Commit(ctx context.Context, writes []Write) ([]schema.Object, int64, error) {
+	results, revision, err := r.commit(ctx, writes, 0)
+	return results, revision, unwrapRetry(err)
+}
+
+// Cost is an upper bound of the operations that a write needs in a Txn.
+func Cost(w Write) int {
+	for _, obj := range []schema.Object{w.Create, w.Update} {
+		if svc, ok := obj.(*corev1.Service); ok {
+			return 2 * (2 + len(svc.Spec.Ports))
+		}
+	}
+	if w.Delete != nil && w.Delete.Key.Resource == schema.Services.Resource {
+		return 20
+	}
+	return 3
+}
+
+func (r *Registries) commit(ctx context.Context, writes []Write, attempt int) ([]schema.Object, int64, error) {
+	var txn Txn
+	prepared := make([]write, len(writes))
+	for i, w := range writes {
+		p, err := r.prepare(ctx, w, attempt)
+		if err != nil {
+			return nil, 0, err
+		}
+		prepared[i] = p
+		txn.Guards = addGuards(txn.Guards, p.guards)
+		txn.Ops = append(txn.Ops, p.ops...)
+	}
+	results := make([]schema.Object, len(writes))
+	if len(txn.Ops) == 0 {
+		for i := range prepared {
+			results[i] = prepared[i].result
+		}
+		return results, 0, nil
+	}
+	if r.fence != nil {
+		txn.Guards = addGuards(txn.Guards, []Guard{*r.fence})
+	}
+	revision, err := r.store.Commit(ctx, txn)
+	if err != nil {
+		return nil, 0, r.explain(err, prepared)
+	}
+	for i, p := range prepared {
+		if p.result != nil && len(p.ops) > 0 {
+			p.result.SetResourceVersion(fmt.Sprint(revision))
+		}
+		results[i] = p.result
+	}
+	return results, revision, nil
+}
+
+// addGuards adds guards; of two on the same key the stricter one stays.
+func addGuards(have, more []Guard) []Guard {
+	for _, g := range more {
+		i := slices.IndexFunc(have, func(h Guard) bool { return h.Key == g.Key })
+		switch {
+		case i < 0:
+			have = append(have, g)
+		case have[i].Mod == Present:
+			have[i] = g
+		}
+	}
+	return have
+}
+
+func (r *Registries) prepare(ctx context.Context, w Write, attempt int) (write, error) {
+	p, err := r.prepareOne(ctx, w, attempt)
+	if err == nil && w.Guard != nil {
+		p.guards = append(p.guards, *w.Guard)
+	}
+	return p, err
+}
+
+func (r *Registries) prepareOne(ctx context.Context, w Write, attempt int) (write, error) {
+	switch {
+	case w.Create != nil:
+		return r.prepareCreate(w.Create, attempt)
+	case w.Update != nil:
+		return r.prepareUpdate(ctx, w.Update, attempt)
+	case w.UpdateStatus != nil:
+		return r.prepareUpdateStatus(ctx, w.UpdateStatus)
+	case w.Delete != nil:
+		return r.prepareDelete(ctx, *w.Delete)
+	case w.Raw != nil:
+		return write{ops: []Op{*w.Raw}}, nil
+	}
+	return write{}, errors.New("empty write")
+}
+
+// retryError is a conflict that another attempt may get past.
+type retryError struct {
+	error
+	claim bool // another choice of address or port will do
+}
+
+func (e *retryError) Unwrap() error { return e.error }
+
+func unwrapRetry(err error) error {
+	var retry *retryError
+	if errors.As(err, &retry) {
+		return retry.error
+	}
+	return err
+}
+
+// explain says in the objects' words which guard of a transaction failed.
+func (r *Registries) explain(err error, prepared []write) error {
+	var conflict *ConflictError
+	if !errors.As(err, &conflict) {
+		return err
+	}
+	if r.fence != nil && conflict.Key == r.fence.Key {
+		return fmt.Errorf("%w: %w", ErrFenced, err)
+	}
+	for _, p := range prepared {
+		if e := p.explain(conflict); e != nil {
+			return e
+		}
+	}
+	return err
+}
+
+func (p write) explain(conflict *ConflictError) error {
+	i := slices.IndexFunc(p.guards, func(g Guard) bool { return g.Key == conflict.Key })
+	if i < 0 {
+		return nil
+	}
+	if p.given != nil {
+		if err, isClaim := claimError(p.given, conflict.Key); isClaim {
+			if asksFor(p.given, conflict.Key) {
+				return err
+			}
+			return &retryError{error: err, claim: true}
+		}
+	}
+	key, err := schema.ParsePath(conflict.Key)
+	if err != nil {
+		return nil
+	}
+	gr := groupResource(key.Resource)
+	switch {
+	case p.guards[i].Mod == Absent:
+		return apierrors.NewAlreadyExists(gr, key.Name)
+	case conflict.Current == 0:
+		return apierrors.NewNotFound(gr, key.Name)
+	}
+	stale := apierrors.NewConflict(gr, key.Name, errors.New("the object has been modified; read it again and apply the change to that"))
+	if p.path == conflict.Key {
+		return &retryError{error: stale}
+	}
+	return stale
+}
