@@ -1,0 +1,163 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
+)
+
+// removers is how many containers Cleanup removes at once.
+const removers = 8
+
+// Cleanup removes what this node has in containerd. With images the node's
+// containerd namespace goes too; without, images and their snapshots stay for
+// the next start.
+func (r *Runtime) Cleanup(ctx context.Context, withImages bool) error {
+	ctx = r.scope(ctx)
+	if err := r.removeContainers(ctx); err != nil {
+		return err
+	}
+	if err := r.removeLeases(ctx); err != nil {
+		return err
+	}
+	if withImages {
+		if err := r.removeImages(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.removeSnapshots(ctx, withImages); err != nil {
+		return err
+	}
+	if r.cfg.CgroupRoot != "" {
+		if err := r.cgroups.remove(r.cfg.CgroupRoot); err != nil {
+			return err
+		}
+	}
+	if !withImages {
+		return nil
+	}
+	return r.removeNamespace(ctx)
+}
+
+func (r *Runtime) removeContainers(ctx context.Context) error {
+	records, err := r.client.ContainerService().List(ctx)
+	if err != nil {
+		return wrap("list containers", err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(removers)
+	for _, record := range records {
+		group.Go(func() error { return r.remove(ctx, record.ID) })
+	}
+	return group.Wait()
+}
+
+func (r *Runtime) removeLeases(ctx context.Context) error {
+	manager := r.client.LeasesService()
+	list, err := manager.List(ctx)
+	if err != nil {
+		return wrap("list leases", err)
+	}
+	for _, lease := range list {
+		if err := manager.Delete(ctx, leases.Lease{ID: lease.ID}); err != nil && !gone(err) {
+			return wrap("remove lease "+lease.ID, err)
+		}
+	}
+	return nil
+}
+
+func (r *Runtime) removeImages(ctx context.Context) error {
+	store := r.client.ImageService()
+	list, err := store.List(ctx)
+	if err != nil {
+		return wrap("list images", err)
+	}
+	for _, img := range list {
+		if err := store.Delete(ctx, img.Name); err != nil && !gone(err) {
+			return wrap("remove image "+img.Name, err)
+		}
+	}
+	r.images.clear()
+	contents := r.client.ContentStore()
+	var digests []content.Info
+	if err := contents.Walk(ctx, func(info content.Info) error { digests = append(digests, info); return nil }); err != nil {
+		return wrap("list image content", err)
+	}
+	for _, info := range digests {
+		if err := contents.Delete(ctx, info.Digest); err != nil && !gone(err) {
+			return wrap("remove content "+info.Digest.String(), err)
+		}
+	}
+	return nil
+}
+
+// removeSnapshots deletes children before their parents: pass after pass, all
+// that nothing builds upon. Without images only what containers wrote goes.
+func (r *Runtime) removeSnapshots(ctx context.Context, all bool) error {
+	store := r.client.SnapshotService(r.cfg.Snapshotter)
+	for {
+		parents, rest := map[string]bool{}, []string{}
+		if err := store.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+			parents[info.Parent] = true
+			if all || info.Kind != snapshots.KindCommitted {
+				rest = append(rest, info.Name)
+			}
+			return nil
+		}); err != nil {
+			return wrap("list snapshots", err)
+		}
+		removed := 0
+		for _, name := range rest {
+			if parents[name] {
+				continue
+			}
+			if err := store.Remove(ctx, name); err != nil && !gone(err) {
+				return wrap("remove snapshot "+name, err)
+			}
+			removed++
+		}
+		switch {
+		case removed == len(rest):
+			return nil
+		case removed == 0:
+			return fmt.Errorf("remove snapshots: %d remain", len(rest))
+		}
+	}
+}
+
+// removeNamespace deletes the containerd namespace, once containerd's garbage
+// collector, which an image's removal wakes, has let go of what was in it.
+func (r *Runtime) removeNamespace(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for {
+		err := r.client.NamespaceService().Delete(bounded, r.cfg.Namespace)
+		if err == nil || gone(err) {
+			return nil
+		}
+		if !errdefs.IsFailedPrecondition(err) {
+			return wrap("remove namespace "+r.cfg.Namespace, err)
+		}
+		if r.collect(bounded) != nil || pause(bounded, 50*time.Millisecond) != nil {
+			return errors.Join(wrap("remove namespace "+r.cfg.Namespace, err), ctx.Err())
+		}
+	}
+}
+
+// collect makes containerd collect garbage now: the synchronous deletion of a
+// lease is the call that does so.
+func (r *Runtime) collect(ctx context.Context) error {
+	manager := r.client.LeasesService()
+	lease, err := manager.Create(ctx, leases.WithRandomID(), leases.WithExpiration(time.Minute))
+	if err != nil {
+		return err
+	}
+	return manager.Delete(ctx, lease, leases.SynchronousDelete)
+}

@@ -1,0 +1,185 @@
+package containerd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
+)
+
+// drainTime bounds the wait for output that a command's surviving children
+// hold open after it has ended.
+const drainTime = 200 * time.Millisecond
+
+// Exec runs a command as the container's own process is run: its user,
+// environment, directory and capabilities.
+func (r *Runtime) Exec(ctx context.Context, id string, command []string, maxOutput int) (int, []byte, error) {
+	ctx = r.scope(ctx)
+	process, err := r.process(ctx, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	process.Args, process.Terminal = command, false
+	encoded, err := typeurl.MarshalAny(process)
+	if err != nil {
+		return 0, nil, fmt.Errorf("exec in %s: encode process: %w", id, err)
+	}
+	run := &execution{r: r, container: id, id: "exec-" + randomID(), out: &limited{max: maxOutput}}
+	code, err := run.run(ctx, typeurl.MarshalProto(encoded))
+	return code, run.out.bytes(), err
+}
+
+func (r *Runtime) process(ctx context.Context, id string) (*specs.Process, error) {
+	got, err := r.client.ContainerService().Get(ctx, id)
+	if err != nil {
+		return nil, wrap("exec in "+id, err)
+	}
+	r.remember(id, got.Labels, got.CreatedAt)
+	var spec specs.Spec
+	if err := json.Unmarshal(got.Spec.GetValue(), &spec); err != nil {
+		return nil, fmt.Errorf("exec in %s: decode spec: %w", id, err)
+	}
+	if spec.Process == nil {
+		return nil, fmt.Errorf("exec in %s: its spec names no process", id)
+	}
+	return spec.Process, nil
+}
+
+// execution is one command running in a container.
+type execution struct {
+	r             *Runtime
+	container, id string
+	out           *limited
+	pid           int
+}
+
+func (e *execution) run(ctx context.Context, spec *anypb.Any) (code int, err error) {
+	pipes, err := cio.NewCreator(cio.WithStreams(nil, e.out, e.out), cio.WithFIFODir(e.r.cfg.StateDir))(e.id)
+	if err != nil {
+		return 0, fmt.Errorf("exec in %s: make pipes: %w", e.container, err)
+	}
+	defer e.closePipes(pipes)
+	service := e.r.client.TaskService()
+	if _, err := service.Exec(ctx, &tasks.ExecProcessRequest{
+		ContainerID: e.container, ExecID: e.id, Spec: spec,
+		Stdout: pipes.Config().Stdout, Stderr: pipes.Config().Stderr,
+	}); err != nil {
+		return 0, wrap("exec in "+e.container, err)
+	}
+	defer e.delete(ctx)
+	started, err := service.Start(ctx, &tasks.StartRequest{ContainerID: e.container, ExecID: e.id})
+	if err != nil {
+		if ctx.Err() != nil {
+			e.abandon(ctx)
+			return 0, fmt.Errorf("exec in %s: %w", e.container, context.Cause(ctx))
+		}
+		return 0, fmt.Errorf("exec in %s: %w: %s", e.container, rt.ErrStart, reason(wrap("start", err).Error()))
+	}
+	e.pid = int(started.Pid)
+	ended, err := service.Wait(ctx, &tasks.WaitRequest{ContainerID: e.container, ExecID: e.id})
+	if err != nil {
+		e.abandon(ctx)
+		if ctx.Err() != nil {
+			return 0, fmt.Errorf("exec in %s: %w", e.container, context.Cause(ctx))
+		}
+		return 0, wrap("exec in "+e.container, err)
+	}
+	return int(ended.ExitStatus), nil
+}
+
+// abandon kills the command and everything it started, and waits for its end.
+func (e *execution) abandon(ctx context.Context) {
+	ctx, cancel := e.r.detached(ctx)
+	defer cancel()
+	rec, _ := e.r.recall(e.container)
+	if e.pid > 0 && insideTree(rec.parent) {
+		killFamily(e.r.cgroups.processes(rec.cgroup()), e.pid)
+	}
+	service := e.r.client.TaskService()
+	_, err := service.Kill(ctx, &tasks.KillRequest{ContainerID: e.container, ExecID: e.id, Signal: uint32(syscall.SIGKILL)})
+	if err == nil {
+		_, _ = service.Wait(ctx, &tasks.WaitRequest{ContainerID: e.container, ExecID: e.id})
+	}
+}
+
+func (e *execution) delete(ctx context.Context) {
+	ctx, cancel := e.r.detached(ctx)
+	defer cancel()
+	_, err := e.r.client.TaskService().DeleteProcess(ctx, &tasks.DeleteProcessRequest{ContainerID: e.container, ExecID: e.id})
+	if err != nil && !gone(err) {
+		e.r.log.Debug("ended command not deleted", "container", e.container, "exec", e.id, "error", err)
+	}
+}
+
+// closePipes takes what is left of the output, for a short time at most.
+func (e *execution) closePipes(pipes cio.IO) {
+	drained := make(chan struct{})
+	var copying sync.WaitGroup
+	copying.Go(func() { pipes.Wait(); close(drained) })
+	timer := time.NewTimer(drainTime)
+	defer timer.Stop()
+	select {
+	case <-drained:
+	case <-timer.C:
+		pipes.Cancel()
+	}
+	_ = pipes.Close()
+	copying.Wait()
+}
+
+// killFamily ends the process that leads a session with the others of that
+// session and its descendants, as far as they are among the candidates.
+func killFamily(candidates []int, leader int) {
+	family := []int{leader}
+	for grown := true; grown; {
+		grown = false
+		for _, pid := range candidates {
+			if slices.Contains(family, pid) {
+				continue
+			}
+			parent, session := ancestry(pid)
+			if session == leader || slices.Contains(family, parent) {
+				family = append(family, pid)
+				grown = true
+			}
+		}
+	}
+	for _, pid := range family {
+		if pid == leader || slices.Contains(candidates, pid) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// limited keeps the first bytes written to it and swallows the rest.
+type limited struct {
+	mu   sync.Mutex
+	max  int
+	data []byte
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if room := l.max - len(l.data); room > 0 {
+		l.data = append(l.data, p[:min(room, len(p))]...)
+	}
+	return len(p), nil
+}
+
+func (l *limited) bytes() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.data)
+}

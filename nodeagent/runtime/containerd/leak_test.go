@@ -1,0 +1,96 @@
+package containerd
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containerd/containerd/v2/client"
+)
+
+// mountsOf lists the mounts whose path holds a text.
+func mountsOf(t *testing.T, text string) []string {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for line := range strings.Lines(string(data)) {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// processesOf lists the processes whose command line holds a text.
+func processesOf(t *testing.T, text string) []string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err == nil && strings.Contains(string(data), text) {
+			found = append(found, strings.ReplaceAll(string(data), "\x00", " "))
+		}
+	}
+	return found
+}
+
+func TestCleanupLeavesNothing(t *testing.T) {
+	n := newNode(t)
+	n.start(n.container("p1", "a", "sleep"))
+	n.start(n.container("p1", "b", "sleep"))
+	n.start(n.container("p2", "a", "exit", "1"))
+	shims := "-namespace\x00" + n.cfg.Namespace
+	if len(processesOf(t, shims)) != 2 {
+		t.Fatalf("want two shims, have %v", processesOf(t, shims))
+	}
+	if err := n.Cleanup(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if left := processesOf(t, shims); len(left) > 0 {
+		t.Errorf("shims left: %v", left)
+	}
+	if left := mountsOf(t, n.cfg.Namespace); len(left) > 0 {
+		t.Errorf("mounts left: %v", left)
+	}
+	for _, mount := range n.cgroups.mounts {
+		if _, err := os.Stat(filepath.Join(mount, n.cfg.CgroupRoot)); err == nil {
+			t.Errorf("cgroup left below %s", mount)
+		}
+	}
+	c, err := client.New(daemon.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	namespaces, err := c.NamespaceService().List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range namespaces {
+		if name == n.cfg.Namespace {
+			t.Errorf("containerd namespace %s is left", name)
+		}
+	}
+	if err := n.Cleanup(t.Context(), true); err != nil {
+		t.Errorf("a second cleanup: %v", err)
+	}
+}
+
+// Without images, what a next start needs stays.
+func TestCleanupKeepsImages(t *testing.T) {
+	n := newNode(t)
+	n.start(n.container("p1", "a", "sleep"))
+	if err := n.Cleanup(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	c := n.start(n.container("p1", "a", "exit", "0"))
+	n.await(c.ID, "exited", exited)
+}

@@ -1,0 +1,93 @@
+package containerd
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/containerd/v2/pkg/cap"
+)
+
+// machine is what a container's spec depends on besides the container.
+type machine struct {
+	unified  bool     // cgroup version 2
+	swap     bool     // swap can be limited
+	caps     []string // what this process may hand on: "CAP_CHOWN", …
+	oomFloor int      // the lowest OOM score adjustment that the kernel lets us set
+}
+
+func readMachine(c cgroups) machine {
+	caps, err := cap.Current()
+	if err != nil || len(caps) == 0 {
+		caps = defaultCapabilities()
+	}
+	return machine{unified: c.unified, swap: canLimitSwap(c), caps: caps, oomFloor: oomFloor()}
+}
+
+// canLimitSwap: with version 1 the kernel must account swap; with version 2
+// the OCI runtime leaves the setting out where there is none.
+func canLimitSwap(c cgroups) bool {
+	if c.unified {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(c.memory, "memory.memsw.limit_in_bytes"))
+	return c.memory != "" && err == nil
+}
+
+// oomFloor tries whether the kernel lets this process lower its OOM score
+// adjustment, and puts it back. Without CAP_SYS_RESOURCE in the first user
+// namespace nothing below the present value is accepted.
+func oomFloor() int {
+	const file, lowest = "/proc/self/oom_score_adj", -1000
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	now, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || now == lowest {
+		return now
+	}
+	if err := writeProc(file, now-1); err != nil {
+		return now
+	}
+	_ = writeProc(file, now)
+	return lowest
+}
+
+func writeProc(file string, value int) error {
+	fd, err := syscall.Open(file, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	_, err = syscall.Write(fd, []byte(strconv.Itoa(value)))
+	return err
+}
+
+// ancestry reads a process's parent and session from /proc; zeros when it is
+// gone.
+func ancestry(pid int) (parent, session int) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, 0
+	}
+	// The name in parentheses may hold anything: what counts comes after the last one.
+	_, after, _ := cutLast(string(data), ")")
+	fields := strings.Fields(after)
+	if len(fields) < 4 {
+		return 0, 0
+	}
+	parent, _ = strconv.Atoi(fields[1])
+	session, _ = strconv.Atoi(fields[3])
+	return parent, session
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}

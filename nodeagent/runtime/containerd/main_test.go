@@ -1,0 +1,219 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/testdata/images"
+)
+
+// daemon is the private containerd that the tests of this package share.
+var daemon struct {
+	once    sync.Once
+	dir     string
+	address string
+	image   v1.Image
+	err     error
+}
+
+const toolRef = "evenkeel.io/tool:1"
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if daemon.dir != "" {
+		if err := StopPrivate(context.Background(), filepath.Join(daemon.dir, "c")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.RemoveAll(daemon.dir)
+	}
+	os.Exit(code)
+}
+
+func startDaemon() {
+	daemon.dir, daemon.err = os.MkdirTemp("/tmp", "ek")
+	if daemon.err != nil {
+		return
+	}
+	daemon.address, daemon.err = StartPrivate(context.Background(), PrivateConfig{
+		Dir: filepath.Join(daemon.dir, "c"), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if daemon.err != nil {
+		return
+	}
+	daemon.image, daemon.err = images.Image(context.Background(), "testdata/tool", images.Options{
+		Dirs: []string{"/data"},
+		Files: map[string][]byte{
+			"/etc/passwd": []byte("root:x:0:0::/root:/bin/sh\nkeeper:x:1000:1001::/:/bin/sh\n"),
+			"/etc/group":  []byte("root:x:0:\nkeepers:x:1001:\nlamps:x:1002:keeper,other\n"),
+		},
+		User: "keeper", Env: []string{"LIGHT=on"},
+	})
+}
+
+// need skips a test that the machine cannot run, but not in CI.
+func need(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		unable(t, "needs root")
+	}
+	daemon.once.Do(startDaemon)
+	var missing *MissingError
+	if errors.As(daemon.err, &missing) {
+		unable(t, missing.Error())
+	}
+	if daemon.err != nil {
+		t.Fatal(daemon.err)
+	}
+}
+
+func unable(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// node is a Runtime with a containerd namespace of its own and the tool image.
+type node struct {
+	*Runtime
+	t   *testing.T
+	cfg Config
+}
+
+func newNode(t *testing.T, change ...func(*Config)) *node {
+	t.Helper()
+	need(t)
+	name := "t" + strings.ToLower(randomID()[:8])
+	cfg := Config{
+		Address: daemon.address, Node: name, Namespace: "evenkeel-" + name, StateDir: filepath.Join(daemon.dir, name),
+		CgroupRoot: "/evenkeel-test/" + name, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	n := &node{t: t, cfg: cfg}
+	n.open()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := n.Cleanup(ctx, true); err != nil {
+			t.Error(err)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		n.cgroups.removeEmpty("/evenkeel-test")
+	})
+	n.load()
+	return n
+}
+
+// open makes the Runtime anew, as a restarted agent does.
+func (n *node) open() {
+	n.t.Helper()
+	r, err := New(n.t.Context(), n.cfg)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.Runtime = r
+}
+
+func (n *node) load() {
+	n.t.Helper()
+	path := filepath.Join(n.t.TempDir(), "tool.tar")
+	if err := images.Save(daemon.image, toolRef, path); err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := n.Import(n.t.Context(), path); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// container is a container of the pod "uid" of this node.
+func (n *node) container(uid, name string, args ...string) rt.Container {
+	return rt.Container{
+		ID: n.cfg.Node + "-" + uid + "-" + name, Name: name, SpecHash: "h1", Image: toolRef,
+		Pod:          rt.PodRef{UID: n.cfg.Node + uid, Namespace: "default", Name: "pod-" + uid},
+		Args:         append([]string{"/tool"}, args...),
+		CgroupParent: n.cfg.CgroupRoot + "/pod" + uid,
+		LogPath:      filepath.Join(n.cfg.StateDir, "logs", uid, name+".log"),
+	}
+}
+
+func (n *node) start(c rt.Container) rt.Container {
+	n.t.Helper()
+	if err := n.Start(n.t.Context(), c); err != nil {
+		n.t.Fatal(err)
+	}
+	return c
+}
+
+func (n *node) status(id string) rt.Status {
+	n.t.Helper()
+	all, err := n.Containers(n.t.Context())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, s := range all {
+		if s.ID == id {
+			return s
+		}
+	}
+	n.t.Fatalf("container %s is not listed in %+v", id, all)
+	return rt.Status{}
+}
+
+// await watches a container until it is as wanted.
+func (n *node) await(id, what string, is func(rt.Status) bool) rt.Status {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		s := n.status(id)
+		if is(s) {
+			return s
+		}
+		if pause(ctx, 10*time.Millisecond) != nil {
+			n.t.Fatalf("container %s never was %s: %+v", id, what, s)
+		}
+	}
+}
+
+func exited(s rt.Status) bool { return s.State == rt.Exited }
+
+// awaitLog waits until a container's log holds a text.
+func (n *node) awaitLog(c rt.Container, text string) string {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		data, _ := os.ReadFile(c.LogPath)
+		if strings.Contains(string(data), text) {
+			return string(data)
+		}
+		if pause(ctx, 10*time.Millisecond) != nil {
+			n.t.Fatalf("log of %s never held %q: %q", c.ID, text, data)
+		}
+	}
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Log(strings.TrimRight(string(p), "\n"))
+	return len(p), nil
+}

@@ -1,0 +1,183 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+
+	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
+)
+
+// Config says which containerd to use, and how.
+type Config struct {
+	// Address is containerd's socket. Required.
+	Address string
+	// Namespace is the containerd namespace that this node alone uses.
+	// Default: "evenkeel-" and Node.
+	Namespace string
+	// Node is the node's name. Required.
+	Node string
+	// Snapshotter makes root file systems. Default: overlayfs where containerd
+	// has it working, else native (which copies).
+	Snapshotter string
+	// OCIRuntime is the program that makes containers: "runc" (default) or "crun".
+	OCIRuntime string
+	// PlainHTTP names registries ("host" or "host:port") that are asked without
+	// TLS. Those on loopback always are.
+	PlainHTTP []string
+	// StateDir holds the pipes of commands run in containers. Required.
+	StateDir string
+	// CgroupRoot is the node's part of the cgroup tree, as "/evenkeel/<node>":
+	// Cleanup removes it once it is empty. Default: nothing is removed above
+	// the containers' own parents.
+	CgroupRoot string
+	// Logger is required.
+	Logger *slog.Logger
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Address == "":
+		return errors.New("containerd config: Address is empty")
+	case c.Node == "":
+		return errors.New("containerd config: Node is empty")
+	case c.StateDir == "":
+		return errors.New("containerd config: StateDir is empty")
+	case c.Logger == nil:
+		return errors.New("containerd config: Logger is nil")
+	}
+	if c.Namespace == "" {
+		c.Namespace = "evenkeel-" + c.Node
+	}
+	switch c.OCIRuntime {
+	case "":
+		c.OCIRuntime = "runc"
+	case "runc", "crun":
+	default:
+		return fmt.Errorf("containerd config: OCIRuntime %q is neither runc nor crun", c.OCIRuntime)
+	}
+	return nil
+}
+
+// Runtime is a runtime.Runtime. Its methods are safe to call at once.
+type Runtime struct {
+	cfg     Config
+	client  *client.Client
+	log     *slog.Logger
+	cgroups cgroups
+	machine machine
+
+	images imageCache
+	pulls  flight[rt.Image]
+	unpack flight[struct{}]
+
+	mu       sync.Mutex
+	known    map[string]record // containers seen, by id
+	starting map[string]bool   // ids between their record and their task
+	parents  map[string]int    // cgroup parents with a start under way
+	work     sync.WaitGroup
+}
+
+var _ rt.Runtime = (*Runtime)(nil)
+
+// New connects to containerd. The error wraps runtime.ErrUnavailable when it
+// does not answer. Close releases the connection; containers stay.
+func New(ctx context.Context, cfg Config) (*Runtime, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make state directory: %w", err)
+	}
+	hierarchies, err := readCgroups("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	r := &Runtime{
+		cfg: cfg, log: cfg.Logger, cgroups: hierarchies,
+		machine: readMachine(hierarchies),
+		known:   map[string]record{}, starting: map[string]bool{}, parents: map[string]int{},
+	}
+	r.client, err = client.New(cfg.Address, client.WithDefaultNamespace(cfg.Namespace), client.WithTimeout(2*time.Second))
+	if err != nil {
+		return nil, unavailable("connect to containerd at "+cfg.Address, err)
+	}
+	if _, err := r.Version(ctx); err != nil {
+		_ = r.client.Close()
+		return nil, err
+	}
+	if err := r.chooseSnapshotter(ctx); err != nil {
+		_ = r.client.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Close ends the connection to containerd and waits for the Runtime's own
+// goroutines, whose contexts the caller has ended. It stops no container.
+func (r *Runtime) Close() error {
+	err := r.client.Close()
+	r.work.Wait()
+	return err
+}
+
+// Version names containerd and its version.
+func (r *Runtime) Version(ctx context.Context) (string, error) {
+	v, err := r.client.Version(ctx)
+	if err != nil {
+		return "", unavailable("ask containerd for its version", err)
+	}
+	return "containerd://" + shortVersion(v.Version), nil
+}
+
+// shortVersion drops what a distribution adds to a version: "1.6.20~ds1".
+func shortVersion(v string) string {
+	short, _, _ := strings.Cut(strings.TrimPrefix(v, "v"), "~")
+	return short
+}
+
+// chooseSnapshotter takes overlayfs where containerd could load it, else the
+// one that works on every file system.
+func (r *Runtime) chooseSnapshotter(ctx context.Context) error {
+	if r.cfg.Snapshotter != "" {
+		return nil
+	}
+	plugins, err := r.client.IntrospectionService().Plugins(ctx, `type==io.containerd.snapshotter.v1`)
+	if err != nil {
+		return unavailable("list containerd's snapshotters", err)
+	}
+	works := map[string]bool{}
+	for _, p := range plugins.Plugins {
+		works[p.ID] = p.InitErr == nil
+	}
+	switch {
+	case works["overlayfs"]:
+		r.cfg.Snapshotter = "overlayfs"
+	case works["native"]:
+		r.cfg.Snapshotter = "native"
+		r.log.Warn("containerd has no working overlayfs, using the slower native snapshotter")
+	default:
+		return errors.New("containerd has neither the overlayfs nor the native snapshotter: put its root on a file system that overlayfs can use (ext4, xfs)")
+	}
+	return nil
+}
+
+// scope puts the node's containerd namespace into a context, for the calls
+// that look for it there.
+func (r *Runtime) scope(ctx context.Context) context.Context {
+	return namespaces.WithNamespace(ctx, r.cfg.Namespace)
+}
+
+// detached is a context for putting things right after the caller's own has
+// ended.
+func (r *Runtime) detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.scope(context.WithoutCancel(ctx)), 30*time.Second)
+}

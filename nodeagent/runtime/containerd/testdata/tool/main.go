@@ -1,0 +1,78 @@
+// Command tool is what the tests of package containerd run in containers.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	switch os.Args[1] {
+	case "sleep": // until told to end
+		fmt.Println("sleeping")
+		stop := make(chan os.Signal, 1)
+		signal.Notify(stop, syscall.SIGTERM)
+		<-stop
+		os.Exit(3)
+	case "exit":
+		fmt.Println("out")
+		fmt.Fprintln(os.Stderr, "err")
+		code, _ := strconv.Atoi(os.Args[2])
+		os.Exit(code)
+	case "eat": // memory until killed
+		var eaten [][]byte
+		for {
+			chunk := make([]byte, 1<<20)
+			for i := range chunk {
+				chunk[i] = byte(i)
+			}
+			eaten = append(eaten, chunk)
+			if len(eaten)%64 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	case "family": // a child and a grandchild in a session of its own, then wait
+		child := exec.Command("/tool", os.Args[2:]...)
+		if len(os.Args) > 2 && os.Args[2] == "family" {
+			child = exec.Command("/tool", "family")
+		}
+		if len(os.Args) == 2 {
+			child = exec.Command("/tool", "sleep")
+			child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		}
+		child.Stdout = os.Stdout
+		if err := child.Start(); err != nil {
+			panic(err)
+		}
+		time.Sleep(time.Hour)
+	case "id":
+		groups, _ := os.Getgroups()
+		cwd, _ := os.Getwd()
+		host, _ := os.Hostname()
+		fmt.Printf("uid=%d gid=%d groups=%v cwd=%s host=%s env=%s\n", os.Getuid(), os.Getgid(), groups, cwd, host, strings.Join(os.Environ(), ","))
+	case "cat":
+		for _, name := range os.Args[2:] {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				fmt.Println(err)
+				os.Exit(1)
+			}
+			os.Stdout.Write(data)
+		}
+	case "write":
+		if err := os.WriteFile(os.Args[2], []byte(os.Args[3]), 0o644); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	case "flood":
+		for range 10000 {
+			fmt.Println(strings.Repeat("x", 100))
+		}
+	}
+}
