@@ -1,0 +1,271 @@
+package manifests
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
+	kschema "k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/support"
+	"github.com/evenkeel/evenkeel/schema/validation"
+)
+
+// parsed is an object as read from a document, without its file: the same
+// content may lie in several.
+type parsed struct {
+	key      schema.Key
+	name     string // "Pod shop/web"
+	object   schema.Object
+	declared []byte
+	hash     string
+	document int
+	places   *places
+}
+
+// parser reads one document.
+type parser struct {
+	doc      *document
+	masked   bool
+	objects  []*parsed
+	findings []Diagnostic
+}
+
+var secretKind = regexp.MustCompile(`kind["']?\s*:\s*["']?Secret`)
+
+// parseDocument reads all objects of one document.
+func parseDocument(doc *document) ([]*parsed, []Diagnostic) {
+	p := &parser{doc: doc, masked: secretKind.Match(doc.text)}
+	root, ok := p.nodes()
+	if !ok {
+		return nil, p.findings
+	}
+	if deep := tooDeep(root, 0); deep != nil {
+		p.newDecoder("").report(deep, Diagnostic{Code: codeDepth, Message: fmt.Sprintf("nested more than %d deep", maxDepth)})
+		return nil, p.findings
+	}
+	p.read(root, kschema.GroupVersionKind{}, 0)
+	doc.lines = nil
+	return p.objects, p.findings
+}
+
+// nodes parses the document's text. It reports false when there is nothing to
+// read in it.
+func (p *parser) nodes() (*yaml.Node, bool) {
+	dec := yaml.NewDecoder(bytes.NewReader(p.doc.text))
+	var n yaml.Node
+	if err := dec.Decode(&n); err != nil {
+		if !errors.Is(err, io.EOF) {
+			p.syntax(err)
+		}
+		return nil, false
+	}
+	var more yaml.Node
+	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
+		if err == nil {
+			err = fmt.Errorf("yaml: line %d: more than one value in a document", more.Line)
+		}
+		p.syntax(err)
+		return nil, false
+	}
+	root, _ := follow(n.Content[0])
+	return root, !isNull(root)
+}
+
+func tooDeep(n *yaml.Node, depth int) *yaml.Node {
+	if depth > maxDepth {
+		return n
+	}
+	for _, c := range n.Content {
+		if deep := tooDeep(c, depth+1); deep != nil {
+			return deep
+		}
+	}
+	return nil
+}
+
+func (p *parser) newDecoder(object string) *decoder {
+	return &decoder{doc: p.doc, object: object, masked: p.masked, sink: &p.findings}
+}
+
+// read takes one object or list. The kind is what a typed list's items have
+// when they do not say.
+func (p *parser) read(n *yaml.Node, implied kschema.GroupVersionKind, depth int) {
+	d := p.newDecoder("")
+	if n.Kind != yaml.MappingNode {
+		d.report(n, Diagnostic{Code: codeNoObject, Message: "expected an object with apiVersion, kind and metadata, found " + typeOf(n)})
+		return
+	}
+	h, ok := p.header(d, n, implied)
+	if !ok {
+		return
+	}
+	if h.list {
+		p.list(d, n, h, depth)
+		return
+	}
+	p.object(n, h)
+}
+
+// list takes the items of a List, or of a typed one such as PodList.
+func (p *parser) list(d *decoder, n *yaml.Node, h header, depth int) {
+	if depth >= maxListDepth {
+		d.report(n, Diagnostic{Code: codeDepth, Message: fmt.Sprintf("lists within lists more than %d deep", maxListDepth)})
+		return
+	}
+	var implied kschema.GroupVersionKind
+	if item := strings.TrimSuffix(h.gvk.Kind, "List"); item != "" {
+		implied = h.gvk.GroupVersion().WithKind(item)
+	}
+	for _, pr := range d.pairs(n) {
+		switch pr.key {
+		case "apiVersion", "kind", "metadata":
+		case "items":
+			if pr.value.Kind != yaml.SequenceNode {
+				if !isNull(pr.value) {
+					d.report(pr.value, Diagnostic{Code: codeWrongType, Message: "items: expected list, found " + typeOf(pr.value)})
+				}
+				continue
+			}
+			for _, item := range pr.value.Content {
+				item, _ := follow(item)
+				p.read(item, implied, depth+1)
+			}
+		default:
+			d.unknownField(pr, &plan{names: []string{"items"}}, 0)
+		}
+	}
+}
+
+// object decodes, defaults and validates one object.
+func (p *parser) object(n *yaml.Node, h header) {
+	d := p.newDecoder(h.name)
+	d.kind, d.secret = h.kind, h.kind == schema.Secrets
+	obj := h.kind.New()
+	d.places.add(-1, "", 0, d.line(n), n.Column)
+	v := reflect.ValueOf(obj).Elem()
+	before := len(p.findings)
+	d.value(n, v, planFor(v.Type()), support.For(h.kind.Resource), 0)
+	d.checkMeta(obj)
+	if unreadable(p.findings[before:]) {
+		return
+	}
+	declared, err := declare(obj, d.json)
+	if err != nil {
+		d.report(n, Diagnostic{Code: codeBadValue, Message: err.Error()})
+		return
+	}
+	if len(declared) > maxObjectBytes {
+		d.report(n, Diagnostic{Code: codeTooBig, Message: fmt.Sprintf("the object has %d bytes; at most %d fit", len(declared), maxObjectBytes)})
+		return
+	}
+	validation.Default(obj)
+	p.findings = append(p.findings[:before], d.validate(obj, p.findings[before:])...)
+	sum := sha256.Sum256(declared)
+	kept := &places{all: slices.Clone(d.places.all)} // and not the decoder with the text
+	p.objects = append(p.objects, &parsed{
+		key: schema.KeyOf(obj), name: h.name, object: obj, declared: slices.Clone(declared),
+		hash: hex.EncodeToString(sum[:16]), document: p.doc.number, places: kept,
+	})
+}
+
+// unreadable reports whether a finding means that the object is not as it was
+// written, so that there is no point in judging it further.
+func unreadable(findings []Diagnostic) bool {
+	for _, f := range findings {
+		if f.Severity == Error && f.Code != codeUnsupported {
+			return true
+		}
+	}
+	return false
+}
+
+// checkMeta holds metadata against the rules for manifests.
+func (d *decoder) checkMeta(obj schema.Object) {
+	if obj.GetGenerateName() != "" {
+		d.reportAt("metadata.generateName", Diagnostic{Code: codeGenerateName, Message: "metadata.generateName cannot be declared: every read would make another object", Suggestion: "give metadata.name"})
+	} else if obj.GetName() == "" {
+		d.reportAt("metadata.name", Diagnostic{Code: codeIncomplete, Message: "missing metadata.name"})
+	}
+	if !d.kind.Namespaced && obj.GetNamespace() != "" {
+		d.reportAt("metadata.namespace", Diagnostic{Code: codeNamespace, Message: d.kind.GVK.Kind + " objects belong to no namespace", Suggestion: "remove it"})
+	}
+}
+
+// validate adds Kubernetes' own findings. A value that Kubernetes refuses is
+// not also said to be unsupported.
+func (d *decoder) validate(obj schema.Object, findings []Diagnostic) []Diagnostic {
+	errs := validation.Validate(obj)
+	if len(errs) == 0 {
+		return findings
+	}
+	kept := findings
+	for _, e := range errs {
+		var collected []Diagnostic
+		v := *d
+		v.sink = &collected
+		v.reportAt(e.Field, Diagnostic{Code: codeInvalid, Message: invalidMessage(e, d.secret)})
+		kept = dropAt(kept, collected[0].Position)
+		kept = append(kept, collected...)
+	}
+	return kept
+}
+
+func dropAt(findings []Diagnostic, at Position) []Diagnostic {
+	var kept []Diagnostic
+	for _, f := range findings {
+		if f.Code != codeUnsupported || f.Position != at {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// invalidMessage gives a validation error in our words.
+func invalidMessage(e *field.Error, secret bool) string {
+	body := e.ErrorBody()
+	if secret {
+		body = e.Type.String() + ": " + e.Detail
+	}
+	body = strings.TrimSuffix(strings.ToLower(body[:1])+body[1:], ": ")
+	if e.Field == "" || e.Field == "<nil>" {
+		return body
+	}
+	return e.Field + ": " + body
+}
+
+// declare completes the canonical JSON of an object: a secret's stringData is
+// folded into data.
+func declare(obj schema.Object, text []byte) ([]byte, error) {
+	secret, ok := obj.(*corev1.Secret)
+	if !ok || len(secret.StringData) == 0 {
+		return text, nil
+	}
+	var tree map[string]any
+	if err := json.Unmarshal(text, &tree); err != nil {
+		return nil, fmt.Errorf("read back %s: %w", schema.KeyOf(obj), err)
+	}
+	data := maps.Clone(secret.Data)
+	if data == nil {
+		data = map[string][]byte{}
+	}
+	for k, v := range secret.StringData {
+		data[k] = []byte(v)
+	}
+	tree["data"] = data
+	delete(tree, "stringData")
+	return json.Marshal(tree)
+}

@@ -1,0 +1,74 @@
+package manifests
+
+import (
+	"fmt"
+
+	"github.com/evenkeel/evenkeel/schema"
+)
+
+// Set is what one source declares.
+type Set struct {
+	Source   string // as in the Snapshot
+	Location string
+	Revision string
+	Tree     string
+	Commit   *Commit
+	Items    []Item // sorted by key, each key once
+}
+
+// Item is one declared object. Items of the same content share their Object
+// and Declared from one load to the next: whoever wants to change one copies
+// it first.
+type Item struct {
+	Key schema.Key
+
+	// Object is the object as Kubernetes would store it on creation:
+	// defaulted, in its namespace, without what only a server sets.
+	Object schema.Object
+
+	// Declared is canonical JSON of exactly what the manifest says, without
+	// defaults: the "last applied" of a three-way merge. Its keys are sorted,
+	// nulls are left out, quantities and times are in their canonical form,
+	// the namespace is always there, and a secret's stringData is in data.
+	Declared []byte
+
+	// Hash is of Declared: equal hashes declare the same.
+	Hash string
+
+	// Place is where the object begins.
+	Place Position
+
+	places *places
+}
+
+// Position returns where the manifest sets a field, such as
+// "spec.containers[0].image" or "metadata.labels[app]". Where the manifest
+// does not set it, it returns the nearest field above it that it does set,
+// and false.
+func (i Item) Position(fieldPath string) (Position, bool) {
+	p := i.Place
+	at, exact := i.places.find(fieldPath)
+	p.Line, p.Column = at.line, at.column
+	return p, exact
+}
+
+// Position is a place in a file. Lines, columns and documents count from 1,
+// columns in characters; 0 means that it is not known or does not apply.
+type Position struct {
+	Source   string
+	File     string
+	Line     int
+	Column   int
+	Document int
+}
+
+// String gives the position as editors and compilers do: "file:line:column".
+func (p Position) String() string {
+	switch {
+	case p.Line == 0:
+		return p.File
+	case p.Column == 0:
+		return fmt.Sprintf("%s:%d", p.File, p.Line)
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+}
