@@ -63,11 +63,17 @@ const (
 	SourcesPrefix      = Root + "sources/"      // <source>/…; writer: reconciler
 	ServiceIPsPrefix   = Root + "serviceips/"   // <address>: the service key that holds it; writer: services registry
 	ServicePortsPrefix = Root + "serviceports/" // <protocol>/<port>: the service key that holds it; writer: services registry
+	PodCIDRsPrefix     = Root + "podcidrs/"     // <address>_<bits>: the node that holds it; writer: node lifecycle
 	ElectionPrefix     = Root + "election/"     // <role>: who leads, on an etcd lease
 	BindingNodeName    = "node"                 // bindings/<node>/node: the Node itself; where it is missing, a list of bindings is no authority
 	BindingPeersName   = "peers"                // bindings/<node>/peers: NodeList of the other nodes: addresses and pod CIDRs
 	RegistryDirectory  = "evenkeel.io/"         // prefix of our annotations and labels
 )
+
+// StoppedAnnotation on a pod's status key says that its agent has stopped and
+// removed all there was of the pod; its value is the pod's UID. A joined pod
+// carries it.
+const StoppedAnnotation = RegistryDirectory + "stopped"
 
 // Path returns the etcd key of the object.
 func (k Key) Path() string { return Root + k.String() }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,8 +53,8 @@ func join(obj, status schema.Object, present bool) schema.Object {
 	return obj
 }
 
-// joinPod takes the agent's status, if it is of this very pod, and keeps the
-// scheduler's condition.
+// joinPod takes the agent's status, and its word that the pod has stopped, if
+// they are of this very pod, and keeps the scheduler's condition.
 func joinPod(pod, status *corev1.Pod) *corev1.Pod {
 	if status == nil || status.UID != pod.UID {
 		return pod
@@ -61,6 +62,13 @@ func joinPod(pod, status *corev1.Pod) *corev1.Pod {
 	joined := *pod
 	joined.ResourceVersion = later(pod.ResourceVersion, status.ResourceVersion)
 	joined.Status = status.Status
+	if stopped := status.Annotations[schema.StoppedAnnotation]; stopped == string(pod.UID) {
+		joined.Annotations = maps.Clone(pod.Annotations)
+		if joined.Annotations == nil {
+			joined.Annotations = map[string]string{}
+		}
+		joined.Annotations[schema.StoppedAnnotation] = stopped
+	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && !hasPodCondition(status.Status.Conditions, c.Type) {
 			joined.Status.Conditions = append(slices.Clip(status.Status.Conditions), c)
@@ -120,7 +128,7 @@ func revisionOf(rv string) int64 {
 // never changed. It is not safe for concurrent use.
 type joiner struct {
 	own      map[schema.Key]schema.Object // as the object's own key has it
-	podState map[string]*corev1.Pod       // by path
+	podState map[schema.Key][]PodStatus   // by pod; more than one only while it changes nodes
 	nodeStat map[string]*corev1.Node      // by node name
 	present  map[string]bool              // nodes with a lease
 	objects  map[string]map[schema.Key]schema.Object
@@ -128,7 +136,7 @@ type joiner struct {
 
 func newJoiner(kvs []KV) (*joiner, error) {
 	j := &joiner{
-		own: map[schema.Key]schema.Object{}, podState: map[string]*corev1.Pod{}, nodeStat: map[string]*corev1.Node{},
+		own: map[schema.Key]schema.Object{}, podState: map[schema.Key][]PodStatus{}, nodeStat: map[string]*corev1.Node{},
 		present: map[string]bool{}, objects: map[string]map[schema.Key]schema.Object{},
 	}
 	for _, kv := range kvs {
@@ -156,7 +164,7 @@ func (j *joiner) apply(c Change) (schema.Key, error) {
 	switch {
 	case strings.HasPrefix(c.Key, schema.PodStatusPrefix):
 		status, _ := obj.(*corev1.Pod)
-		setOrDelete(j.podState, c.Key, status, status != nil)
+		j.setPodStatus(key, nodeOfStatus(c.Key), status)
 	case strings.HasPrefix(c.Key, schema.NodeStatusPrefix):
 		status, _ := obj.(*corev1.Node)
 		setOrDelete(j.nodeStat, key.Name, status, status != nil)
@@ -197,11 +205,39 @@ func (j *joiner) rejoin(key schema.Key) {
 	obj := j.own[key]
 	switch o := obj.(type) {
 	case *corev1.Pod:
-		obj = joinPod(o, j.podState[schema.PodStatusPath(o.Spec.NodeName, o.Namespace, o.Name)])
+		obj = joinPod(o, j.podStatusOn(key, o.Spec.NodeName))
 	case *corev1.Node:
 		obj = joinNode(o, j.nodeStat[o.Name], j.present[o.Name])
 	}
 	setOrDelete(all, key, obj, obj != nil)
+}
+
+// PodStatus is what one node's agent says of a pod, under whichever UID.
+type PodStatus struct {
+	Node   string
+	Object *corev1.Pod // metadata and status only; its resourceVersion is that of the status key
+}
+
+func nodeOfStatus(path string) string {
+	node, _, _ := strings.Cut(strings.TrimPrefix(path, schema.PodStatusPrefix), "/")
+	return node
+}
+
+func (j *joiner) setPodStatus(key schema.Key, node string, status *corev1.Pod) {
+	kept := slices.DeleteFunc(slices.Clone(j.podState[key]), func(s PodStatus) bool { return s.Node == node })
+	if status != nil {
+		kept = append(kept, PodStatus{Node: node, Object: status})
+	}
+	setOrDelete(j.podState, key, kept, len(kept) > 0)
+}
+
+func (j *joiner) podStatusOn(key schema.Key, node string) *corev1.Pod {
+	for _, s := range j.podState[key] {
+		if s.Node == node && node != "" {
+			return s.Object
+		}
+	}
+	return nil
 }
 
 func (j *joiner) list(kind *schema.Kind, namespace string) []schema.Object {

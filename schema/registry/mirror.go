@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,15 +30,16 @@ type MirrorConfig struct {
 type Mirror struct {
 	cfg MirrorConfig
 
-	mu     sync.Mutex
-	state  *joiner
-	raw    map[string]KV              // keys that are no part of an object
-	paths  map[string]map[string]bool // by prefix: all keys held, for a relist
-	at     map[string]int64           // by prefix: revision seen; 0 before the first list
-	moved  chan struct{}              // closed and replaced when at changes
-	subs   map[*Subscription]bool
-	byNode map[string]map[schema.Key]bool // pods by node name
-	synced chan struct{}
+	mu      sync.Mutex
+	state   *joiner
+	raw     rawKeys                    // keys that are no part of an object
+	paths   map[string]map[string]bool // by prefix: all keys held, for a relist
+	at      map[string]int64           // by prefix: revision seen; 0 before the first list
+	moved   chan struct{}              // closed and replaced when at changes
+	subs    map[*Subscription]bool
+	byNode  index // pods by node name
+	byOwner index // pods by ownerOf
+	synced  chan struct{}
 }
 
 // NewMirror returns an empty mirror; Run fills it.
@@ -55,8 +55,8 @@ func NewMirror(cfg MirrorConfig) *Mirror {
 	}
 	state, _ := newJoiner(nil)
 	return &Mirror{
-		cfg: cfg, state: state, raw: map[string]KV{}, paths: map[string]map[string]bool{}, at: map[string]int64{},
-		moved: make(chan struct{}), subs: map[*Subscription]bool{}, byNode: map[string]map[schema.Key]bool{}, synced: make(chan struct{}),
+		cfg: cfg, state: state, raw: rawKeys{}, paths: map[string]map[string]bool{}, at: map[string]int64{},
+		moved: make(chan struct{}), subs: map[*Subscription]bool{}, byNode: index{}, byOwner: index{}, synced: make(chan struct{}),
 	}
 }
 
@@ -161,7 +161,7 @@ func (m *Mirror) apply(prefix string, b Batch) error {
 func (m *Mirror) applyLocked(c Change) {
 	key, isObject := objectKey(c.Key)
 	if !isObject {
-		setOrDelete(m.raw, c.Key, c.KV, !c.Deleted)
+		m.raw.set(c)
 		m.markLocked(schema.Key{Name: c.Key})
 		return
 	}
@@ -170,24 +170,10 @@ func (m *Mirror) applyLocked(c Change) {
 		m.cfg.Logger.Error("unreadable value in the store", "key", c.Key, "error", err)
 		return
 	}
-	m.indexLocked(key, before, m.state.objects[key.Resource][key])
+	after := m.state.objects[key.Resource][key]
+	m.byNode.move(key, nodeOf(before), nodeOf(after))
+	m.byOwner.move(key, ownerOf(before), ownerOf(after))
 	m.markLocked(key)
-}
-
-func (m *Mirror) indexLocked(key schema.Key, before, after schema.Object) {
-	was, is := nodeOf(before), nodeOf(after)
-	if was == is {
-		return
-	}
-	if was != "" {
-		delete(m.byNode[was], key)
-	}
-	if is != "" {
-		if m.byNode[is] == nil {
-			m.byNode[is] = map[schema.Key]bool{}
-		}
-		m.byNode[is][key] = true
-	}
 }
 
 func (m *Mirror) markLocked(key schema.Key) {
@@ -260,27 +246,6 @@ func (m *Mirror) Count(kind *schema.Kind) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.state.objects[kind.Resource])
-}
-
-// PodsOn returns the keys of the pods that are bound to a node.
-func (m *Mirror) PodsOn(node string) []schema.Key {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(m.byNode[node]), schema.Key.Compare)
-}
-
-// Raw returns the keys with a prefix that are no objects, sorted.
-func (m *Mirror) Raw(prefix string) []KV {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []KV
-	for key, kv := range m.raw {
-		if strings.HasPrefix(key, prefix) {
-			out = append(out, kv)
-		}
-	}
-	slices.SortFunc(out, func(a, b KV) int { return strings.Compare(a.Key, b.Key) })
-	return out
 }
 
 // ListOf is Mirror.List with the Go type of the kind.

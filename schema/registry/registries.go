@@ -79,6 +79,16 @@ func (r *Registries) Fenced(guard Guard) *Registries {
 	return &fenced
 }
 
+// Term is the revision at which the term of a fenced leader began, 0 without a
+// fence. All that earlier leaders wrote lies before it: who decides on a Mirror
+// waits for it first.
+func (r *Registries) Term() int64 {
+	if r.fence == nil {
+		return 0
+	}
+	return r.fence.Mod
+}
+
 // Get returns an object as people see it: a pod or node with its status.
 func (r *Registries) Get(ctx context.Context, key schema.Key) (schema.Object, error) {
 	cur, err := r.read(ctx, key)

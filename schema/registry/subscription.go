@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/evenkeel/evenkeel/schema"
 )
 
@@ -23,7 +21,8 @@ type Subscription struct {
 }
 
 // Subscribe returns a subscription to the objects of some kinds, all of which
-// are dirty at first. The caller closes it.
+// are dirty at first, as are those of which only an agent's status is there.
+// The caller closes it.
 func (m *Mirror) Subscribe(kinds ...*schema.Kind) *Subscription {
 	s := m.newSubscription()
 	for _, k := range kinds {
@@ -37,6 +36,12 @@ func (m *Mirror) Subscribe(kinds ...*schema.Kind) *Subscription {
 			s.mark(key)
 		}
 	}
+	for key := range m.state.podState {
+		s.mark(key)
+	}
+	for name := range m.state.nodeStat {
+		s.mark(schema.Nodes.Key("", name))
+	}
 	s.wake()
 	return s
 }
@@ -49,8 +54,8 @@ func (m *Mirror) SubscribeRaw(prefix string) *Subscription {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.subs[s] = true
-	for path := range m.raw {
-		s.mark(schema.Key{Name: path})
+	for _, kv := range m.raw.withPrefix(prefix) {
+		s.mark(schema.Key{Name: kv.Key})
 	}
 	s.wake()
 	return s
@@ -121,11 +126,4 @@ func (s *Subscription) Next(ctx context.Context) []schema.Key {
 	case <-s.ready:
 		return s.Take()
 	}
-}
-
-func nodeOf(obj schema.Object) string {
-	if pod, ok := obj.(*corev1.Pod); ok {
-		return pod.Spec.NodeName
-	}
-	return ""
 }

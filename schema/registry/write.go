@@ -14,7 +14,7 @@ import (
 )
 
 // Write is one change of a Batch; exactly one of Create, Update, UpdateStatus,
-// Delete and Raw is set.
+// Bind, Delete and Raw is set.
 type Write struct {
 	// Create makes an object; its namespace must exist.
 	Create schema.Object
@@ -24,6 +24,10 @@ type Write struct {
 	// UpdateStatus sets the status alone of kinds that keep it in their own
 	// key. The status of a bound pod, and of a node, is its agent's.
 	UpdateStatus schema.Object
+	// Bind gives a pod to a node, on condition that the pod is as it was read
+	// and the node there. It reads nothing from the store; what fails because
+	// of it is a *BindError.
+	Bind *Binding
 	// Delete removes an object, or starts its graceful end.
 	Delete *Deletion
 	// Raw is a key that is no object: the reconciler's inventory.
@@ -50,6 +54,7 @@ type write struct {
 	result schema.Object
 	path   string // of the object's own key
 	given  *corev1.Service
+	bind   *Binding
 }
 
 // Create makes an object and returns it as stored.
@@ -196,6 +201,8 @@ func (r *Registries) prepareOne(ctx context.Context, w Write, attempt int) (writ
 		return r.prepareUpdate(ctx, w.Update, attempt)
 	case w.UpdateStatus != nil:
 		return r.prepareUpdateStatus(ctx, w.UpdateStatus)
+	case w.Bind != nil:
+		return r.prepareBind(*w.Bind)
 	case w.Delete != nil:
 		return r.prepareDelete(ctx, *w.Delete)
 	case w.Raw != nil:
@@ -230,7 +237,12 @@ func (r *Registries) explain(err error, prepared []write) error {
 		return fmt.Errorf("%w: %w", ErrFenced, err)
 	}
 	for _, p := range prepared {
-		if e := p.explain(conflict); e != nil {
+		e := p.explain(conflict)
+		switch {
+		case e == nil:
+		case p.bind != nil:
+			return &BindError{Key: schema.KeyOf(p.bind.Pod), Node: p.bind.Node, Err: e}
+		default:
 			return e
 		}
 	}
