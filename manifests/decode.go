@@ -26,7 +26,7 @@ type decoder struct {
 	json    []byte
 	places  places
 	sink    *[]Diagnostic // findings of the document
-	aliased int           // nodes reached through aliases
+	aliased *int          // values of the document reached through aliases
 	inAlias int
 }
 
@@ -42,7 +42,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, p *plan, f *support.Field
 	if len(*d.sink) >= maxFindingsInDoc || !d.checkTag(n) {
 		return
 	}
-	if d.inAlias > 0 && !d.countAliased(n) {
+	if d.inAlias > 0 && !d.countAliased(n, 1) {
 		return
 	}
 	v = settable(v)

@@ -87,7 +87,7 @@ func (d *decoder) merge(pairs []pair, merges []*yaml.Node, depth int) []pair {
 			d.report(m, Diagnostic{Code: codeWrongType, Message: "<<: expected mapping, found " + typeOf(m)})
 			continue
 		}
-		if !d.countAliased(m) {
+		if !d.countAliased(m, 1+len(m.Content)/2) {
 			return pairs
 		}
 		for _, pr := range d.pairs(m) {
@@ -118,13 +118,15 @@ func (d *decoder) keyName(k *yaml.Node) (string, bool) {
 	return "", false
 }
 
-// countAliased counts what is reached through aliases against its limit.
-func (d *decoder) countAliased(n *yaml.Node) bool {
-	d.aliased++
-	if d.aliased == maxAliasedNodes {
-		d.report(n, Diagnostic{Code: codeAliases, Message: fmt.Sprintf("more than %d values are reached through aliases", maxAliasedNodes), Suggestion: "write them out"})
+// countAliased counts n values reached through aliases against the document's
+// limit.
+func (d *decoder) countAliased(at *yaml.Node, n int) bool {
+	before := *d.aliased
+	*d.aliased += n
+	if before <= maxAliasedNodes && *d.aliased > maxAliasedNodes {
+		d.report(at, Diagnostic{Code: codeAliases, Message: fmt.Sprintf("more than %d values are reached through aliases", maxAliasedNodes), Suggestion: "write them out"})
 	}
-	return d.aliased < maxAliasedNodes
+	return *d.aliased <= maxAliasedNodes
 }
 
 // follow returns what an alias stands for.

@@ -40,6 +40,7 @@ type parsed struct {
 type parser struct {
 	doc      *document
 	masked   bool
+	aliased  int // values reached through aliases
 	objects  []*parsed
 	findings []Diagnostic
 }
@@ -59,6 +60,9 @@ func parseDocument(doc *document) ([]*parsed, []Diagnostic) {
 	}
 	p.read(root, kschema.GroupVersionKind{}, 0)
 	doc.lines = nil
+	if p.aliased > maxAliasedNodes {
+		p.objects = nil
+	}
 	return p.objects, p.findings
 }
 
@@ -98,7 +102,7 @@ func tooDeep(n *yaml.Node, depth int) *yaml.Node {
 }
 
 func (p *parser) newDecoder(object string) *decoder {
-	return &decoder{doc: p.doc, object: object, masked: p.masked, sink: &p.findings}
+	return &decoder{doc: p.doc, object: object, masked: p.masked, sink: &p.findings, aliased: &p.aliased}
 }
 
 // read takes one object or list. The kind is what a typed list's items have
@@ -141,7 +145,10 @@ func (p *parser) list(d *decoder, n *yaml.Node, h header, depth int) {
 				continue
 			}
 			for _, item := range pr.value.Content {
-				item, _ := follow(item)
+				item, aliased := follow(item)
+				if aliased && !d.countAliased(item, 1) {
+					return
+				}
 				p.read(item, implied, depth+1)
 			}
 		default:
