@@ -64,7 +64,7 @@ func startDaemon() {
 }
 
 // need skips a test that the machine cannot run, but not in CI.
-func need(t *testing.T) {
+func need(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		unable(t, "needs root")
@@ -79,7 +79,7 @@ func need(t *testing.T) {
 	}
 }
 
-func unable(t *testing.T, why string) {
+func unable(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatal(why)
@@ -90,11 +90,11 @@ func unable(t *testing.T, why string) {
 // node is a Runtime with a containerd namespace of its own and the tool image.
 type node struct {
 	*Runtime
-	t   *testing.T
+	t   testing.TB
 	cfg Config
 }
 
-func newNode(t *testing.T, change ...func(*Config)) *node {
+func newNode(t testing.TB, change ...func(*Config)) *node {
 	t.Helper()
 	need(t)
 	name := "t" + strings.ToLower(randomID()[:8])
@@ -211,7 +211,7 @@ func (n *node) awaitLog(c rt.Container, text string) string {
 	}
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Log(strings.TrimRight(string(p), "\n"))
