@@ -255,4 +255,3 @@ func traces(t *testing.T, ns netns.NsHandle, n *Network) []string {
 	}
 	return out
 }
-

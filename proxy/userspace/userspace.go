@@ -38,13 +38,12 @@ type Config struct {
 // Backend is a proxy.Backend that copies. It acts in the network namespace New
 // was called in. It is safe for concurrent use.
 type Backend struct {
-	cfg     Config
-	log     *slog.Logger
-	ns      netns.NsHandle
-	foreign bool // ns is not the process's own
-	ctx     context.Context
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
+	cfg    Config
+	log    *slog.Logger
+	ns     netns.NsHandle
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
 
 	mu        sync.Mutex
 	listeners map[listenKey]listener
@@ -84,13 +83,7 @@ func New(cfg Config) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the node's network namespace: %w", err)
 	}
-	own, err := netns.GetFromPath("/proc/self/ns/net")
-	if err != nil {
-		_ = ns.Close()
-		return nil, fmt.Errorf("open the process's network namespace: %w", err)
-	}
-	defer func() { _ = own.Close() }()
-	b := &Backend{cfg: cfg, log: cfg.Logger, ns: ns, foreign: !ns.Equal(own), listeners: map[listenKey]listener{}}
+	b := &Backend{cfg: cfg, log: cfg.Logger, ns: ns, listeners: map[listenKey]listener{}}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	return b, nil
 }
@@ -180,10 +173,17 @@ func (b *Backend) Cleanup(context.Context) error {
 	return b.in(func() error { return syncAddresses(nil) })
 }
 
-// in runs f in the Backend's network namespace.
+// in runs f in the Backend's network namespace: on this thread if it is there,
+// as all are in a process that was started there, and else on one of its own.
 func (b *Backend) in(f func() error) error {
-	if !b.foreign {
-		return f()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if here, err := netns.Get(); err == nil {
+		same := here.Equal(b.ns)
+		_ = here.Close()
+		if same {
+			return f()
+		}
 	}
 	done := make(chan error, 1)
 	go func() {
