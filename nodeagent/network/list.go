@@ -7,11 +7,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // List returns every sandbox of this node, sorted by UID, from pinned
 // namespaces and the kernel's interfaces. One that was left half made is listed
-// too, without address: Setup completes it, Teardown removes it.
+// too, without address: Setup completes it, Teardown removes it. So is one that
+// another goroutine is just making.
 func (n *Network) List() ([]Sandbox, error) {
 	uids, err := n.pinned()
 	if err != nil {
@@ -56,9 +59,7 @@ func (n *Network) Cleanup(ctx context.Context) error {
 	errs := []error{n.syncBaseRules()}
 	boxes, err := n.List()
 	errs = append(errs, err)
-	for _, box := range boxes {
-		errs = append(errs, n.Teardown(ctx, box.UID))
-	}
+	errs = append(errs, n.teardownAll(ctx, boxes))
 	veths, err := n.veths()
 	errs = append(errs, err)
 	for _, v := range veths {
@@ -69,6 +70,19 @@ func (n *Network) Cleanup(ctx context.Context) error {
 		return fmt.Errorf("clean up network of node %s: %w", n.cfg.Node, err)
 	}
 	return nil
+}
+
+// teardownAll works on several sandboxes at once: the kernel takes its time to
+// let go of an interface, and lets go of many in the same time.
+func (n *Network) teardownAll(ctx context.Context, boxes []Sandbox) error {
+	var g errgroup.Group
+	g.SetLimit(16)
+	errs := make([]error, len(boxes))
+	for i, box := range boxes {
+		g.Go(func() error { errs[i] = n.Teardown(ctx, box.UID); return nil })
+	}
+	_ = g.Wait()
+	return errors.Join(errs...)
 }
 
 func (n *Network) removePinDir() error {

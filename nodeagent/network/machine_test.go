@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -35,43 +34,28 @@ func needRoot(t *testing.T) {
 // newNetNS makes a network namespace with lo up, gone at the end of the test.
 func newNetNS(t *testing.T) netns.NsHandle {
 	t.Helper()
-	type result struct {
-		ns  netns.NsHandle
-		err error
-	}
-	made := make(chan result)
-	go func() {
-		runtime.LockOSThread()
-		ns, err := netns.New()
-		made <- result{ns, err}
-	}()
-	r := <-made
-	if r.err != nil {
-		t.Fatalf("make network namespace: %v", r.err)
-	}
-	t.Cleanup(func() { _ = r.ns.Close() })
-	inNS(t, r.ns, func() {
+	var ns netns.NsHandle
+	must(t, onThread(func() (err error) { ns, err = netns.New(); return err }))
+	t.Cleanup(func() { _ = ns.Close() })
+	inNS(t, ns, func() {
 		lo, err := netlink.LinkByName("lo")
 		must(t, err)
 		must(t, netlink.LinkSetUp(lo))
 	})
-	return r.ns
+	return ns
 }
 
 // inNS runs f on a thread in ns and waits for it.
 func inNS(t *testing.T, ns netns.NsHandle, f func()) {
 	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
+	err := onThread(func() error {
 		if err := netns.Set(ns); err != nil {
-			done <- err
-			return
+			return err
 		}
-		defer close(done)
 		f()
-	}()
-	if err := <-done; err != nil {
+		return nil
+	})
+	if err != nil {
 		t.Fatalf("enter namespace: %v", err)
 	}
 }

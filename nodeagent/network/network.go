@@ -171,6 +171,7 @@ func (n *Network) prepare() error {
 	if err := n.adopt(); err != nil {
 		return err
 	}
+	n.warnOfForwardPolicy()
 	return n.syncBaseRules()
 }
 

@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -93,6 +94,30 @@ func TestHostPorts(t *testing.T) {
 	must(t, n.Teardown(t.Context(), "a"))
 	if _, err := ask(t, w.outside, "tcp4", "192.0.2.10:8080"); err == nil {
 		t.Error("host port answers after teardown")
+	}
+}
+
+// TestHostPortMovesOn keeps one UDP flow while its pod is replaced.
+func TestHostPortMovesOn(t *testing.T) {
+	w := newWorld(t)
+	n := newNode(t, w.node, w.cfg)
+	var c net.Conn
+	inNS(t, w.outside, func() {
+		var err error
+		c, err = net.Dial("udp4", "192.0.2.10:5353")
+		must(t, err)
+	})
+	defer func() { _ = c.Close() }()
+	for _, uid := range []string{"first", "second"} {
+		box := setup(t, n, Pod{UID: uid, Name: uid, HostPorts: []PortMapping{{HostPort: 5353, ContainerPort: 53, Protocol: "UDP"}}})
+		serveUDP(t, openNS(t, box.NetNS), ":53")
+		_, err := c.Write([]byte("x"))
+		must(t, err)
+		must(t, c.SetReadDeadline(time.Now().Add(patience)))
+		if _, err := c.Read(make([]byte, 100)); err != nil {
+			t.Fatalf("%s pod: %v", uid, err)
+		}
+		must(t, n.Teardown(t.Context(), uid))
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -91,14 +90,7 @@ func (n *Network) pin(uid, hostname string, hostNetwork bool) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make %s: %w", dir, err)
 	}
-	done := make(chan error, 1)
-	go func() {
-		// The thread is in the pod's namespaces from here on: it is never
-		// unlocked, so the runtime ends it together with the goroutine.
-		runtime.LockOSThread()
-		done <- pinThread(dir, hostname, hostNetwork)
-	}()
-	return <-done
+	return onThread(func() error { return pinThread(dir, hostname, hostNetwork) })
 }
 
 func pinThread(dir, hostname string, hostNetwork bool) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -86,6 +87,26 @@ func (n *Network) syncBaseRules() error {
 	})
 }
 
+// warnOfForwardPolicy says when another table drops what it does not know: an
+// accept of ours could not overrule that, and other tables are not ours to edit.
+func (n *Network) warnOfForwardPolicy() {
+	c, err := nftables.New(nftables.WithNetNSFd(int(n.host)))
+	if err != nil {
+		return
+	}
+	chains, err := c.ListChains()
+	if err != nil {
+		return
+	}
+	for _, ch := range chains {
+		forward := ch.Hooknum != nil && *ch.Hooknum == *nftables.ChainHookForward
+		if forward && ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop {
+			n.log.Warn("another firewall drops forwarded packets by default; pods may be unreachable until it accepts their range",
+				"table", ch.Table.Name, "chain", ch.Name)
+		}
+	}
+}
+
 // syncRanges brings the set of ranges up to date.
 func (n *Network) syncRanges() error { return n.transact(n.setRanges) }
 
@@ -146,7 +167,7 @@ func (n *Network) addPodRules(ip netip.Addr, ports []PortMapping) error {
 		elements = append(elements, nftables.SetElement{Key: key, Val: addrPort(ip, p.ContainerPort)})
 	}
 	return n.transact(func(c *nftables.Conn, r ruleset) error {
-		if err := n.clearHostPorts(c, r, ip, elements); err != nil {
+		if _, err := n.clearHostPorts(c, r, ip, elements); err != nil {
 			return err
 		}
 		if len(elements) > 0 {
@@ -159,29 +180,56 @@ func (n *Network) addPodRules(ip netip.Addr, ports []PortMapping) error {
 }
 
 // clearHostPorts removes what leads to ip, and what the new elements replace:
-// the port of a pod that is gone may still be there under an old address.
-func (n *Network) clearHostPorts(c *nftables.Conn, r ruleset, ip netip.Addr, replaced []nftables.SetElement) error {
+// the port of a pod that is gone may still be there under an old address. It
+// reports whether a UDP port was among them.
+func (n *Network) clearHostPorts(c *nftables.Conn, r ruleset, ip netip.Addr, replaced []nftables.SetElement) (udp bool, err error) {
 	have, err := c.GetSetElements(r.ports)
 	if err != nil {
-		return fmt.Errorf("read host ports: %w", err)
+		return false, fmt.Errorf("read host ports: %w", err)
 	}
 	var stale []nftables.SetElement
 	for _, e := range have {
 		same := slices.ContainsFunc(replaced, func(r nftables.SetElement) bool { return string(r.Key) == string(e.Key) })
 		if same || len(e.Val) >= 4 && string(e.Val[:4]) == string(ip.AsSlice()) {
 			stale = append(stale, nftables.SetElement{Key: e.Key, Val: e.Val})
+			udp = udp || e.Key[4] == unix.IPPROTO_UDP
 		}
 	}
 	if len(stale) == 0 {
-		return nil
+		return false, nil
 	}
-	return c.SetDeleteElements(r.ports, stale)
+	return udp, c.SetDeleteElements(r.ports, stale)
+}
+
+// flowsTo matches the UDP flows that are sent on to a pod.
+type flowsTo struct{ ip netip.Addr }
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (f flowsTo) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	return flow.Forward.Protocol == unix.IPPROTO_UDP &&
+		addrOf(flow.Reverse.SrcIP) == f.ip && addrOf(flow.Forward.DstIP) != f.ip
+}
+
+// forgetFlows makes the kernel forget UDP flows through a host port of ip, or
+// the next pod with that port or address would not get the packets it should.
+func (n *Network) forgetFlows(ip netip.Addr) error {
+	h, err := netlink.NewHandleAt(n.host, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return fmt.Errorf("open conntrack: %w", err)
+	}
+	defer h.Close()
+	if _, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, flowsTo{ip}); err != nil {
+		return fmt.Errorf("delete UDP flows to %s: %w", ip, err)
+	}
+	return nil
 }
 
 // removePodRules forgets the pod's address and host ports.
 func (n *Network) removePodRules(ip netip.Addr) error {
+	hadUDP := false
 	err := n.transact(func(c *nftables.Conn, r ruleset) error {
-		if err := n.clearHostPorts(c, r, ip, nil); err != nil {
+		var err error
+		if hadUDP, err = n.clearHostPorts(c, r, ip, nil); err != nil {
 			return err
 		}
 		// Adding first makes the deletion succeed whether it was there or not.
@@ -193,6 +241,9 @@ func (n *Network) removePodRules(ip netip.Addr) error {
 	})
 	if errors.Is(err, unix.ENOENT) { // the table is gone
 		return nil
+	}
+	if err == nil && hadUDP {
+		err = n.forgetFlows(ip)
 	}
 	return err
 }

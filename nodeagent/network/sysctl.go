@@ -2,24 +2,41 @@ package network
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // inHost runs f on a thread that is in the node's network namespace, which is
 // where the kernel looks when a path under /proc/sys/net is opened.
 func (n *Network) inHost(f func() error) error {
+	return onThread(func() error {
+		if err := netns.Set(n.host); err != nil {
+			return fmt.Errorf("enter the node's network namespace: %w", err)
+		}
+		return f()
+	})
+}
+
+// onThread runs f on a thread that ends with it, so that f may change the
+// thread's namespaces. The process's first thread cannot end: it would keep
+// the namespaces alive and show them as the process's, so f never gets it.
+func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends here
-		if err := netns.Set(n.host); err != nil {
-			done <- fmt.Errorf("enter the node's network namespace: %w", err)
+		err := errors.New("function did not return")
+		defer func() { done <- err }()
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			err = onThread(f) // elsewhere, as this thread is taken
 			return
 		}
-		done <- f()
+		err = f() // never unlocked: the thread ends here
 	}()
 	return <-done
 }

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
 
 	nft "github.com/google/nftables"
-	"github.com/vishvananda/netns"
+
+	"github.com/evenkeel/evenkeel/proxy/thread"
 )
 
 const routeLocalnet = "/proc/sys/net/ipv4/conf/all/route_localnet"
@@ -19,7 +19,7 @@ const routeLocalnet = "/proc/sys/net/ipv4/conf/all/route_localnet"
 // everyone else's packets to 127.0.0.0/8 out. The table remembers that routing
 // was closed before.
 func (b *Backend) openLoopbackLocked() error {
-	return b.inNamespace(func() error {
+	return thread.In(b.ns, func() error {
 		value, err := os.ReadFile(routeLocalnet)
 		if errors.Is(err, fs.ErrNotExist) || string(bytes.TrimSpace(value)) == "1" {
 			return nil
@@ -47,24 +47,10 @@ func (b *Backend) restoreLoopbackLocked() error {
 	if !have.read.chains[loopbackMark] {
 		return nil
 	}
-	return b.inNamespace(func() error {
+	return thread.In(b.ns, func() error {
 		if err := os.WriteFile(routeLocalnet, []byte("0"), 0o644); err != nil {
 			return fmt.Errorf("restore route_localnet: %w", err)
 		}
 		return nil
 	})
-}
-
-// inNamespace runs f on a thread in the Backend's network namespace.
-func (b *Backend) inNamespace(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends here
-		if err := netns.Set(b.ns); err != nil {
-			done <- fmt.Errorf("enter the node's network namespace: %w", err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
 }

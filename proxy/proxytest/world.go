@@ -9,13 +9,14 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/evenkeel/evenkeel/proxy/thread"
 )
 
 const patience = 5 * time.Second
@@ -64,14 +65,7 @@ func NewWorld(t *testing.T) World {
 func newNetNS(t *testing.T) netns.NsHandle {
 	t.Helper()
 	var ns netns.NsHandle
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		var err error
-		ns, err = netns.New()
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	if err := thread.Own(func() (err error) { ns, err = netns.New(); return err }); err != nil {
 		t.Fatalf("make network namespace: %v", err)
 	}
 	t.Cleanup(func() { _ = ns.Close() })
@@ -88,22 +82,9 @@ func newNetNS(t *testing.T) netns.NsHandle {
 // In runs f on a thread in ns, and fails the test if f fails.
 func In(t *testing.T, ns netns.NsHandle, f func() error) {
 	t.Helper()
-	if err := run(ns, f); err != nil {
+	if err := thread.In(ns, f); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func run(ns netns.NsHandle, f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if err := netns.Set(ns); err != nil {
-			done <- err
-			return
-		}
-		done <- f()
-	}()
-	return <-done
 }
 
 // wire joins a and b; b's end is eth0.
@@ -196,7 +177,7 @@ func answer(name string, client net.Addr) string {
 // Dial opens a connection from ns.
 func Dial(ns netns.NsHandle, network, addr string) (net.Conn, error) {
 	var c net.Conn
-	err := run(ns, func() (err error) {
+	err := thread.In(ns, func() (err error) {
 		d := net.Dialer{Timeout: patience}
 		c, err = d.Dial(network, addr)
 		return err

@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -22,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evenkeel/evenkeel/proxy"
+	"github.com/evenkeel/evenkeel/proxy/thread"
 )
 
 // Config has no required field.
@@ -173,26 +173,5 @@ func (b *Backend) Cleanup(context.Context) error {
 	return b.in(func() error { return syncAddresses(nil) })
 }
 
-// in runs f in the Backend's network namespace: on this thread if it is there,
-// as all are in a process that was started there, and else on one of its own.
-func (b *Backend) in(f func() error) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if here, err := netns.Get(); err == nil {
-		same := here.Equal(b.ns)
-		_ = here.Close()
-		if same {
-			return f()
-		}
-	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends here
-		if err := netns.Set(b.ns); err != nil {
-			done <- fmt.Errorf("enter the node's network namespace: %w", err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
-}
+// in runs f in the Backend's network namespace.
+func (b *Backend) in(f func() error) error { return thread.In(b.ns, f) }
