@@ -1,0 +1,116 @@
+package scheduler
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// What a container without requests counts as when nodes are compared, so that
+// such pods spread too (k8s.io/kubernetes/pkg/scheduler/util/pod_resources.go).
+const (
+	assumedCPU    = 100
+	assumedMemory = 200 << 20
+)
+
+// amount is what is asked for, used or there: CPU in thousandths of a core,
+// memory in bytes.
+type amount struct{ cpu, memory int64 }
+
+func (a amount) plus(b amount) amount  { return amount{a.cpu + b.cpu, a.memory + b.memory} }
+func (a amount) minus(b amount) amount { return amount{a.cpu - b.cpu, a.memory - b.memory} }
+func (a amount) max(b amount) amount   { return amount{max(a.cpu, b.cpu), max(a.memory, b.memory)} }
+
+// portUse is a port of the machine that a pod takes.
+type portUse struct {
+	protocol corev1.Protocol
+	port     int32
+	ip       string // "" is every address
+}
+
+// demand is all of a pod that a node is chosen by.
+type demand struct {
+	requests   amount
+	weight     amount // requests, with something assumed where there are none
+	ports      []portUse
+	selector   map[string]string
+	controller types.UID
+}
+
+func demandOf(pod *corev1.Pod) demand {
+	d := demand{selector: pod.Spec.NodeSelector, ports: portsOf(pod)}
+	d.requests, d.weight = requestsOf(pod)
+	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil {
+		d.controller = ref.UID
+	}
+	return d
+}
+
+// requestsOf is the sum over the containers, or the largest init container
+// where that is more: init containers run alone, before the others.
+func requestsOf(pod *corev1.Pod) (requests, weight amount) {
+	for i := range pod.Spec.Containers {
+		r, w := containerRequests(&pod.Spec.Containers[i])
+		requests, weight = requests.plus(r), weight.plus(w)
+	}
+	for i := range pod.Spec.InitContainers {
+		r, w := containerRequests(&pod.Spec.InitContainers[i])
+		requests, weight = requests.max(r), weight.max(w)
+	}
+	return requests, weight
+}
+
+func containerRequests(c *corev1.Container) (requests, weight amount) {
+	cpu, hasCPU := c.Resources.Requests[corev1.ResourceCPU]
+	memory, hasMemory := c.Resources.Requests[corev1.ResourceMemory]
+	requests = amount{cpu.MilliValue(), memory.Value()}
+	weight = requests
+	if !hasCPU {
+		weight.cpu = assumedCPU
+	}
+	if !hasMemory {
+		weight.memory = assumedMemory
+	}
+	return requests, weight
+}
+
+// portsOf lists host ports; a pod on the host's network takes its container
+// ports there.
+func portsOf(pod *corev1.Pod) []portUse {
+	var out []portUse
+	for _, c := range pod.Spec.Containers {
+		for _, p := range c.Ports {
+			port := p.HostPort
+			if port == 0 && pod.Spec.HostNetwork {
+				port = p.ContainerPort
+			}
+			if port == 0 {
+				continue
+			}
+			use := portUse{protocol: p.Protocol, port: port, ip: p.HostIP}
+			if use.ip == "0.0.0.0" {
+				use.ip = ""
+			}
+			if use.protocol == "" {
+				use.protocol = corev1.ProtocolTCP
+			}
+			out = append(out, use)
+		}
+	}
+	return out
+}
+
+// class is equal for demands that fit the same nodes.
+func (d *demand) class() string {
+	var b strings.Builder
+	fmt.Fprint(&b, d.requests, d.ports)
+	for _, k := range slices.Sorted(maps.Keys(d.selector)) {
+		fmt.Fprintf(&b, "|%s=%s", k, d.selector[k])
+	}
+	return b.String()
+}

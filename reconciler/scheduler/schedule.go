@@ -1,0 +1,188 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/evenkeel/evenkeel/schema"
+)
+
+// Binding is a pod and the node that was chosen for it.
+type Binding struct {
+	Pod  *corev1.Pod
+	Node string
+}
+
+// Failure is a pod that fits nowhere, and why, in Kubernetes' words: "0/3
+// nodes are available: 1 Insufficient cpu, 2 node(s) were not ready."
+type Failure struct {
+	Pod    *corev1.Pod
+	Reason string
+}
+
+// Result has every pod that was given to Schedule, in one of its two lists,
+// in the order given.
+type Result struct {
+	Bindings      []Binding
+	Unschedulable []Failure
+}
+
+// Schedule chooses a node for each of the pods, which are unbound, first come
+// first served. A pod that is given a node has taken its room in state when
+// Schedule returns; State.Release gives it back. The same pods and the same
+// state always give the same result.
+func Schedule(pods []*corev1.Pod, state *State) Result {
+	var result Result
+	for _, pod := range pods {
+		d := demandOf(pod)
+		best, reason := state.choose(&d)
+		if best == nil {
+			result.Unschedulable = append(result.Unschedulable, Failure{Pod: pod, Reason: reason})
+			continue
+		}
+		key := schema.Pods.Key(pod.Namespace, pod.Name)
+		if state.pods[key] != nil { // of an earlier pod of that name
+			state.remove(key)
+		}
+		state.place(key, &placement{uid: pod.UID, node: best.name, demand: d, reserved: true})
+		result.Bindings = append(result.Bindings, Binding{Pod: pod, Node: best.name})
+	}
+	return result
+}
+
+// choose returns the best of the nodes that the demand fits, or why none does.
+func (s *State) choose(d *demand) (*node, string) {
+	class := ""
+	if len(s.hints) > 0 {
+		class = d.class()
+		if reason, known := s.hints[class]; known {
+			return nil, reason
+		}
+	}
+	var best *node
+	var bestScore int64
+	same := s.spread[d.controller]
+	for _, n := range s.known() {
+		if !n.fits(d) {
+			continue
+		}
+		score := n.score(d, same)
+		if best == nil || score > bestScore || score == bestScore && n.pods < best.pods {
+			best, bestScore = n, score
+		}
+	}
+	if best != nil {
+		return best, ""
+	}
+	if class == "" {
+		class = d.class()
+	}
+	reason := s.explain(d)
+	s.hints[class] = reason
+	return nil, reason
+}
+
+func (n *node) fits(d *demand) bool {
+	return n.ready && n.open && n.roomFor(d) && n.matches(d.selector) && n.portsFree(d.ports)
+}
+
+func (n *node) roomFor(d *demand) bool {
+	return n.pods < n.maxPods && fitsIn(d.requests.cpu, n.used.cpu, n.capacity.cpu) && fitsIn(d.requests.memory, n.used.memory, n.capacity.memory)
+}
+
+// fitsIn: who asks for nothing fits even where there is nothing left.
+func fitsIn(request, used, capacity int64) bool { return request == 0 || used+request <= capacity }
+
+func (n *node) matches(selector map[string]string) bool {
+	for k, v := range selector {
+		if have, ok := n.object.Labels[k]; !ok || have != v {
+			return false
+		}
+	}
+	return true
+}
+
+func (n *node) portsFree(ports []portUse) bool {
+	if len(n.ports) == 0 {
+		return true
+	}
+	for _, want := range ports {
+		for have := range n.ports {
+			sameIP := want.ip == have.ip || want.ip == "" || have.ip == ""
+			if want.port == have.port && want.protocol == have.protocol && sameIP {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// score is higher the more is left on the node with the pod on it (0 to 100)
+// and the fewer pods of the same controller it has (200, 100, 66, …): spreading
+// what fails together comes before filling evenly.
+func (n *node) score(d *demand, same *counts) int64 {
+	const spreadWeight = 200
+	left := (share(n.capacity.cpu, n.weight.cpu+d.weight.cpu) + share(n.capacity.memory, n.weight.memory+d.weight.memory)) / 2
+	already := int64(0)
+	if same != nil && n.index < len(same.byNode) {
+		already = int64(same.byNode[n.index])
+	}
+	return left*10 + spreadWeight*10/(1+already)
+}
+
+// share is how much of the capacity is left, in hundredths.
+func share(capacity, used int64) int64 {
+	if capacity <= 0 || used >= capacity {
+		return 0
+	}
+	return (capacity - used) * 100 / capacity
+}
+
+// explain counts over all nodes why the demand does not fit. The words are
+// those of Kubernetes' scheduler.
+func (s *State) explain(d *demand) string {
+	nodes := s.known()
+	if len(nodes) == 0 {
+		return "no nodes available to schedule pods"
+	}
+	count := map[string]int{}
+	for _, n := range nodes {
+		for _, reason := range n.refusals(d) {
+			count[reason]++
+		}
+	}
+	var reasons []string
+	for reason, n := range count {
+		reasons = append(reasons, fmt.Sprintf("%d %s", n, reason))
+	}
+	slices.Sort(reasons)
+	return fmt.Sprintf("0/%d nodes are available: %s.", len(nodes), strings.Join(reasons, ", "))
+}
+
+// refusals are the reasons of the first filter that refuses.
+func (n *node) refusals(d *demand) []string {
+	switch {
+	case !n.open:
+		return []string{"node(s) were unschedulable"}
+	case !n.ready:
+		return []string{"node(s) were not ready"}
+	case !n.matches(d.selector):
+		return []string{"node(s) didn't match Pod's node affinity/selector"}
+	case !n.portsFree(d.ports):
+		return []string{"node(s) didn't have free ports for the requested pod ports"}
+	}
+	var reasons []string
+	if n.pods >= n.maxPods {
+		reasons = append(reasons, "Too many pods")
+	}
+	if !fitsIn(d.requests.cpu, n.used.cpu, n.capacity.cpu) {
+		reasons = append(reasons, "Insufficient cpu")
+	}
+	if !fitsIn(d.requests.memory, n.used.memory, n.capacity.memory) {
+		reasons = append(reasons, "Insufficient memory")
+	}
+	return reasons
+}
