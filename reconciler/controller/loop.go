@@ -1,0 +1,180 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/registry"
+)
+
+// How long a key that fails waits: the first time, and at most.
+const (
+	firstRetry = 5 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// Loop calls Reconcile for the keys of what changed.
+type Loop struct {
+	Name   string // of the controller, in logs and metrics
+	Mirror *registry.Mirror
+	Kinds  []*schema.Kind // whose changes are followed
+	Raw    string         // prefix of keys that are no objects, followed too; "" for none
+	After  int64          // revision that the mirror must have seen first: Registries.Term
+
+	// Map names the keys that a changed key makes dirty; a changed raw key
+	// comes as the Name of a Key without a resource. It is called from one
+	// goroutine. Default: the key itself.
+	Map func(changed schema.Key) []schema.Key
+
+	// Reconcile makes one key as it should be: it reads the mirror, computes,
+	// and writes. It may be called at any time and any number of times, for
+	// different keys at once but never for the same one. The error may be
+	// Later, or one that is tried again; registry.ErrFenced ends the loop.
+	Reconcile func(ctx context.Context, key schema.Key) error
+
+	Workers int      // default 1
+	Metrics *Metrics // nil: not counted
+	Logger  *slog.Logger
+}
+
+// Later is returned by a Reconcile that has nothing more to do now but wants
+// to be called again.
+type Later struct{ After time.Duration }
+
+func (l Later) Error() string { return "again after " + l.After.String() }
+
+// Run works until ctx ends (nil) or the leader's term does
+// (registry.ErrFenced). It does nothing before the mirror has everything.
+func (l *Loop) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-l.Mirror.Synced():
+	}
+	if err := l.Mirror.WaitFor(ctx, l.After); err != nil {
+		return nil
+	}
+	r := &run{Loop: l, queue: newQueue(), failures: map[schema.Key]int{}}
+	return r.run(ctx)
+}
+
+// run is a Loop that runs.
+type run struct {
+	*Loop
+	queue *queue
+
+	mu       sync.Mutex
+	failures map[schema.Key]int // in a row
+}
+
+func (r *run) run(ctx context.Context) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer r.queue.close()
+	var wg sync.WaitGroup
+	if len(r.Kinds) > 0 {
+		wg.Go(func() { r.feed(ctx, r.Mirror.Subscribe(r.Kinds...), r.dirty()) })
+	}
+	if r.Raw != "" {
+		wg.Go(func() { r.feed(ctx, r.Mirror.SubscribeRaw(r.Raw), r.dirty()) })
+	}
+	for range max(1, r.Workers) {
+		wg.Go(func() { r.work(ctx, end) })
+	}
+	wg.Wait()
+	if cause := context.Cause(ctx); errors.Is(cause, registry.ErrFenced) {
+		return cause
+	}
+	return nil
+}
+
+// dirty is Map, safe to call from both feeds.
+func (r *run) dirty() func(schema.Key) []schema.Key {
+	if r.Map == nil {
+		return func(key schema.Key) []schema.Key { return []schema.Key{key} }
+	}
+	return func(key schema.Key) []schema.Key {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.Map(key)
+	}
+}
+
+func (r *run) feed(ctx context.Context, changes *registry.Subscription, dirty func(schema.Key) []schema.Key) {
+	defer changes.Close()
+	for ctx.Err() == nil {
+		for _, key := range changes.Next(ctx) {
+			r.queue.add(dirty(key)...)
+		}
+	}
+}
+
+func (r *run) work(ctx context.Context, end context.CancelCauseFunc) {
+	for {
+		key, ok := r.queue.next(ctx)
+		if !ok {
+			return
+		}
+		revision := r.Mirror.Revision()
+		began := time.Now()
+		err := r.Reconcile(ctx, key)
+		r.Metrics.observe(r.Name, time.Since(began), err)
+		if ctx.Err() == nil {
+			r.settle(ctx, key, revision, err)
+		}
+		r.queue.done(key)
+		if errors.Is(err, registry.ErrFenced) {
+			end(fmt.Errorf("%s %s: %w", r.Name, key, err))
+			return
+		}
+	}
+}
+
+// settle says when the key is worked on again.
+func (r *run) settle(ctx context.Context, key schema.Key, revision int64, err error) {
+	var later Later
+	if err == nil || errors.As(err, &later) {
+		r.succeeded(key)
+		if err != nil {
+			r.queue.addAfter(key, later.After)
+		}
+		return
+	}
+	wait := r.failed(key)
+	if !isStale(err) || wait > time.Second {
+		r.Logger.Warn("reconcile failed", "controller", r.Name, "key", key, "retry", wait, "error", err)
+		r.queue.addAfter(key, wait)
+		return
+	}
+	// The store knows more than the mirror did: try again when it has moved.
+	bounded, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	_ = r.Mirror.WaitFor(bounded, revision+1)
+	r.queue.add(key)
+}
+
+// isStale reports whether an error comes from deciding on something old.
+func isStale(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) || errors.Is(err, registry.ErrConflict)
+}
+
+func (r *run) succeeded(key schema.Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.failures, key)
+}
+
+func (r *run) failed(key schema.Key) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.failures[key]
+	r.failures[key] = n + 1
+	return min(firstRetry<<min(n, 20), lastRetry)
+}
