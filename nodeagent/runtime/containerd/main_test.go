@@ -15,6 +15,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"go.uber.org/goleak"
+
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/testdata/images"
 )
@@ -38,6 +40,10 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 		os.RemoveAll(daemon.dir)
+	}
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
 	os.Exit(code)
 }
@@ -125,6 +131,9 @@ func newNode(t testing.TB, change ...func(*Config)) *node {
 // open makes the Runtime anew, as a restarted agent does.
 func (n *node) open() {
 	n.t.Helper()
+	if n.Runtime != nil {
+		_ = n.Close() // it may have been closed already
+	}
 	r, err := New(n.t.Context(), n.cfg)
 	if err != nil {
 		n.t.Fatal(err)

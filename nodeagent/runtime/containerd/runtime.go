@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/log"
+	"github.com/sirupsen/logrus"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
@@ -171,10 +174,17 @@ func (r *Runtime) chooseSnapshotter(ctx context.Context) error {
 }
 
 // scope puts the node's containerd namespace into a context, for the calls
-// that look for it there.
+// that look for it there, and keeps containerd's client from writing to our
+// standard error: what matters of it is in the errors it returns.
 func (r *Runtime) scope(ctx context.Context) context.Context {
-	return namespaces.WithNamespace(ctx, r.cfg.Namespace)
+	return log.WithLogger(namespaces.WithNamespace(ctx, r.cfg.Namespace), silent)
 }
+
+var silent = func() *log.Entry {
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	return logrus.NewEntry(logger)
+}()
 
 // detached is a context for putting things right after the caller's own has
 // ended.
