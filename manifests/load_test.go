@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evenkeel/evenkeel/schema"
 )
@@ -87,8 +88,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestReading holds a list of what is written in many ways against what is
-// declared, and what is wrong against its code, place and suggestion.
+// TestSameMeaning writes one object in many ways.
 func TestSameMeaning(t *testing.T) {
 	want, _ := load(t, snapshot("s", "a.yaml", podYAML))
 	for name, text := range map[string]string{
@@ -127,6 +127,33 @@ func TestSecretIsFolded(t *testing.T) {
 	want := `{"apiVersion":"v1","data":{"a":"YQ==","b":"Yw=="},"kind":"Secret","metadata":{"name":"s","namespace":"default"}}`
 	if got := string(sets[0].Items[0].Declared); got != want {
 		t.Errorf("declared %s, want %s", got, want)
+	}
+}
+
+func TestJSONEscapes(t *testing.T) {
+	text := "---\n" + `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c"},"data":{"a":"\ud83d\uDE00 \/ \u00e9 \\ud83d\\/ \ud83dx"}}`
+	sets, found := load(t, snapshot("s", "a.json", text))
+	if len(found) > 0 {
+		t.Fatal(found)
+	}
+	want := map[string]string{"a": "😀 / é \\ud83d\\/ \ufffdx"}
+	if diff := cmp.Diff(want, sets[0].Items[0].Object.(*corev1.ConfigMap).Data); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTooBig(t *testing.T) {
+	for name, text := range map[string]string{
+		"file":      strings.Repeat("#", maxFileBytes+1),
+		"documents": strings.Repeat("---\na\n", maxDocuments+1),
+		"object":    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: " + strings.Repeat("x", maxObjectBytes) + "}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, found := load(t, snapshot("s", "a.yaml", text))
+			if len(found) != 1 || found[0].Code != codeTooBig {
+				t.Errorf("%d findings: %.200v", len(found), found)
+			}
+		})
 	}
 }
 

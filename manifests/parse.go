@@ -69,7 +69,7 @@ func parseDocument(doc *document) ([]*parsed, []Diagnostic) {
 // nodes parses the document's text. It reports false when there is nothing to
 // read in it.
 func (p *parser) nodes() (*yaml.Node, bool) {
-	dec := yaml.NewDecoder(bytes.NewReader(p.doc.text))
+	dec := yaml.NewDecoder(bytes.NewReader(jsonEscapes(p.doc.text)))
 	var n yaml.Node
 	if err := dec.Decode(&n); err != nil {
 		if !errors.Is(err, io.EOF) {

@@ -1,0 +1,86 @@
+package git
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/evenkeel/evenkeel/manifests"
+)
+
+const many = 10_000
+
+// BenchmarkColdAndWarm reads 10,000 config maps in as many files of a bare
+// repository, first with nothing known, then after a commit to one of them.
+func BenchmarkColdAndWarm(b *testing.B) {
+	if _, err := exec.LookPath("git"); err != nil {
+		b.Skip("git is not installed")
+	}
+	dir := b.TempDir()
+	run := func(args ...string) {
+		cmd := exec.Command("git", append([]string{"-c", "gc.auto=0", "-c", "maintenance.auto=false"}, args...)...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@b", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@b")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	put := func(i, version int) {
+		text := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c%d\n  labels:\n    app: web\ndata:\n  version: \"%d\"\n  text: |\n    some\n    lines\n", i, version)
+		path := filepath.Join(dir, fmt.Sprintf("d%d/c%d.yaml", i%50, i))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	run("init", "-q", "-b", "main")
+	for i := range many {
+		put(i, 0)
+	}
+	run("add", "-A")
+	run("commit", "-q", "-m", "first")
+	run("gc", "-q")
+	load := func(s *Source, l *manifests.Loader) {
+		snap, err := s.Snapshot(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		sets, found := l.Load(context.Background(), snap)
+		if len(found) > 0 || len(sets[0].Items) != many {
+			b.Fatalf("%d items, findings %v", len(sets[0].Items), found)
+		}
+	}
+	newSource := func() *Source {
+		s, err := New(Config{URL: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return s
+	}
+	b.Run("cold", func(b *testing.B) {
+		for b.Loop() {
+			load(newSource(), manifests.NewLoader())
+		}
+	})
+	s, l := newSource(), manifests.NewLoader()
+	load(s, l)
+	b.Run("one file changed", func(b *testing.B) {
+		for version := 1; b.Loop(); version++ {
+			b.StopTimer()
+			put(7, version)
+			run("commit", "-q", "-a", "-m", "next")
+			b.StartTimer()
+			load(s, l)
+		}
+	})
+	b.Run("unchanged", func(b *testing.B) {
+		for b.Loop() {
+			load(s, l)
+		}
+	})
+}
