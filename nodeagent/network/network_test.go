@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -283,4 +284,20 @@ func TestSetupAtOnce(t *testing.T) {
 		must(t, n.Teardown(t.Context(), fmt.Sprint("uid-", i)))
 	}
 	t.Logf("torn down in %v each", time.Since(start)/pods)
+}
+
+// TestListable wants the nft program to understand our table.
+func TestListable(t *testing.T) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("no nft program")
+	}
+	w := newWorld(t)
+	n := newNode(t, w.node, w.cfg)
+	setup(t, n, Pod{UID: "a", Name: "a", HostPorts: []PortMapping{{HostPort: 8080, ContainerPort: 80}}})
+	setPeers(t, n, Peer{Node: "far", IP: netip.MustParseAddr("198.51.100.1"), PodCIDR: netip.MustParsePrefix("10.77.9.0/24")})
+	inNS(t, w.node, func() {
+		out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
+		t.Logf("%s", out)
+		must(t, err)
+	})
 }

@@ -32,7 +32,8 @@ type path struct {
 // SetPeers makes the pods of exactly these nodes reachable: by a plain route
 // to a node on the same link, by VXLAN to any other. The list is the whole
 // truth; routes to nodes that are not in it are removed. A peer without an
-// address or range is left out until it has them.
+// address or range is left out until it has them; one that no route leads to
+// is an error, which does not keep the others from being reached.
 func (n *Network) SetPeers(ctx context.Context, peers []Peer) error {
 	n.peersMu.Lock()
 	defer n.peersMu.Unlock()
@@ -40,10 +41,7 @@ func (n *Network) SetPeers(ctx context.Context, peers []Peer) error {
 		return err
 	}
 	peers = n.usable(peers)
-	paths, far, err := n.paths(peers)
-	if err != nil {
-		return err
-	}
+	paths, far, unreachable := n.paths(peers)
 	if err := n.syncOverlay(far, paths); err != nil {
 		return err
 	}
@@ -56,7 +54,7 @@ func (n *Network) SetPeers(ctx context.Context, peers []Peer) error {
 		n.peers = append(n.peers, p.PodCIDR)
 	}
 	n.mu.Unlock()
-	return n.syncRanges()
+	return errors.Join(unreachable, n.syncRanges())
 }
 
 // usable drops this node itself, peers that are not complete, and all but the
@@ -81,12 +79,14 @@ func (n *Network) usable(peers []Peer) []Peer {
 	return out
 }
 
-// paths decides for each peer how to reach it. far lists those behind a router.
-func (n *Network) paths(peers []Peer) (paths []path, far []Peer, err error) {
+// paths decides for each peer how to reach it. far lists those behind a router,
+// and the error those that are out of reach.
+func (n *Network) paths(peers []Peer) (paths []path, far []Peer, unreachable error) {
 	for _, p := range peers {
 		routes, err := n.nl.RouteGet(p.IP.AsSlice())
 		if err != nil || len(routes) == 0 {
-			return nil, nil, fmt.Errorf("find route to node %s at %s: %w", p.Node, p.IP, err)
+			unreachable = errors.Join(unreachable, fmt.Errorf("find route to node %s at %s: %w", p.Node, p.IP, err))
+			continue
 		}
 		r := routes[0]
 		if len(r.Gw) == 0 && r.Via == nil {
@@ -96,7 +96,7 @@ func (n *Network) paths(peers []Peer) (paths []path, far []Peer, err error) {
 		far = append(far, p)
 		paths = append(paths, path{podCIDR: p.PodCIDR, via: p.PodCIDR.Addr(), overlay: true})
 	}
-	return paths, far, nil
+	return paths, far, unreachable
 }
 
 // syncRoutes makes the peers' routes of this node exactly those in paths.

@@ -106,7 +106,10 @@ func TestPeersOnOneLink(t *testing.T) {
 		}
 		wantConnected(t, hosts...)
 	}
-	setPeers(t, hosts[0].n, hosts[1].peer, Peer{Node: "new"})
+	lost := Peer{Node: "lost", IP: netip.MustParseAddr("198.51.100.7"), PodCIDR: netip.MustParsePrefix("10.77.9.0/24")}
+	if err := hosts[0].n.SetPeers(t.Context(), []Peer{lost, hosts[1].peer, {Node: "new"}}); err == nil {
+		t.Error("a peer that no route leads to is no error")
+	}
 	if d := cmp.Diff([]string{"10.77.2.0/24 via 192.0.2.2"}, peerRoutes(t, a)); d != "" {
 		t.Errorf("after a peer left (-want +got):\n%s", d)
 	}

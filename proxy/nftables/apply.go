@@ -58,6 +58,9 @@ func (b *Backend) transactLocked(d delta, replace bool) error {
 	for _, c := range d.addChains {
 		b.addChain(&nft.Chain{Table: b.table.t, Name: c.String()}, b.table.spreadRules(c))
 	}
+	for _, sp := range d.stickies {
+		b.addChain(&nft.Chain{Table: b.table.t, Name: chainName(sp)}, b.table.stickyRules(sp))
+	}
 	if err := b.changeElements(d.add, b.conn.SetAddElements); err != nil {
 		return err
 	}

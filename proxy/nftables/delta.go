@@ -14,13 +14,14 @@ type delta struct {
 	base       bool
 	del, add   []element
 	delChains  []string
-	addChains  []spread
+	addChains  []chain
+	stickies   []proxy.ServicePort // whose own chains are written again
 	delSets    []string
 	everything *state // the wanted state, to start over with if need be
 }
 
 func (d delta) empty() bool {
-	return !d.base && len(d.del)+len(d.add)+len(d.delChains)+len(d.addChains)+len(d.delSets) == 0
+	return !d.base && len(d.del)+len(d.add)+len(d.delChains)+len(d.addChains)+len(d.stickies)+len(d.delSets) == 0
 }
 
 // to is the way from s to want.
@@ -53,6 +54,12 @@ func (d *delta) change(old, new *proxy.ServicePort) {
 	var before, after []element
 	if old != nil && new != nil && sameTraffic(*old, *new) {
 		return
+	}
+	switch {
+	case isSticky(new):
+		d.stickies = append(d.stickies, *new)
+	case isSticky(old):
+		d.delChains = append(d.delChains, chainName(*old))
 	}
 	if old != nil {
 		before = elementsOf(*old)
@@ -100,6 +107,12 @@ func (k *kernelState) to(want *state) delta {
 		}
 	}
 	names := map[string]bool{}
+	for _, sp := range want.services {
+		if isSticky(&sp) {
+			d.stickies = append(d.stickies, sp)
+			names[chainName(sp)] = true
+		}
+	}
 	for c := range want.chains {
 		d.addChains = append(d.addChains, c)
 		names[c.String()] = true

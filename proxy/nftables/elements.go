@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
+	"strings"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -33,7 +33,8 @@ type element struct {
 }
 
 // elementsOf is what one service port puts into the sets; addresses aside,
-// which services share.
+// which services share. The endpoints of a sticky one are there for the record:
+// they tell the next process which UDP flows it has to end.
 func elementsOf(sp proxy.ServicePort) []element {
 	key := portKey(sp)
 	if len(sp.Endpoints) == 0 {
@@ -43,7 +44,7 @@ func elementsOf(sp proxy.ServicePort) []element {
 		return nil
 	}
 	out := make([]element, 0, len(sp.Endpoints)+1)
-	out = append(out, element{services, key, chainOf(sp).String()})
+	out = append(out, element{services, key, chainName(sp)})
 	for i, e := range sp.Endpoints {
 		index := binary.NativeEndian.AppendUint32(nil, uint32(i))
 		out = append(out, element{endpoints, key + string(index), addrPortValue(e)})
@@ -77,41 +78,33 @@ func addrPortValue(a netip.AddrPort) string {
 	return string(v[:])
 }
 
-// spread is a chain that picks one of count endpoints.
-type spread struct {
+// chain is one that picks among count endpoints, for all services with so many.
+type chain struct {
 	count    int
 	nodePort bool
-	affinity time.Duration
 }
 
-func chainOf(sp proxy.ServicePort) spread {
-	return spread{len(sp.Endpoints), sp.NodePort, sp.SessionAffinity}
+func (c chain) String() string {
+	if c.nodePort {
+		return fmt.Sprintf("node-%d", c.count)
+	}
+	return fmt.Sprintf("cluster-%d", c.count)
 }
 
-// String is the chain's name, which says all about it.
-func (s spread) String() string {
-	name := fmt.Sprintf("cluster-%d", s.count)
-	if s.nodePort {
-		name = fmt.Sprintf("node-%d", s.count)
-	}
-	if s.affinity > 0 {
-		name += fmt.Sprintf("-sticky-%d", int(s.affinity.Seconds()))
-	}
-	return name
+// isSticky tells whether the service port has a chain of its own.
+func isSticky(sp *proxy.ServicePort) bool {
+	return sp != nil && sp.SessionAffinity > 0 && len(sp.Endpoints) > 0
 }
 
-// parseSpread reverses String.
-func parseSpread(name string) (spread, bool) {
-	var s spread
-	var seconds int
-	for _, kind := range []string{"cluster", "node"} {
-		s.nodePort = kind == "node"
-		if k, _ := fmt.Sscanf(name, kind+"-%d-sticky-%d", &s.count, &seconds); k > 0 {
-			s.affinity = time.Duration(seconds) * time.Second
-			return s, s.String() == name
-		}
+// chainName is the chain that a service port with endpoints leads to.
+func chainName(sp proxy.ServicePort) string {
+	switch {
+	case !isSticky(&sp):
+		return chain{len(sp.Endpoints), sp.NodePort}.String()
+	case sp.NodePort:
+		return strings.ToLower(fmt.Sprintf("sticky-node-%s-%d", sp.Proto, sp.Port))
 	}
-	return spread{}, false
+	return strings.ToLower(fmt.Sprintf("sticky-%s-%s-%d", sp.Addr, sp.Proto, sp.Port))
 }
 
 // state is what the table holds beside its fixed part. One that was read from
@@ -120,7 +113,7 @@ type state struct {
 	services  []proxy.ServicePort // sorted as in a Ruleset
 	addresses []netip.Addr        // sorted
 	local     []netip.Addr        // sorted
-	chains    map[spread]int      // users of each chain
+	chains    map[chain]int       // users of each chain
 	read      *kernelState        // nil for a wanted state
 }
 
@@ -132,15 +125,15 @@ type kernelState struct {
 }
 
 func newState(rules proxy.Ruleset) *state {
-	s := &state{chains: map[spread]int{}}
+	s := &state{chains: map[chain]int{}}
 	s.services = make([]proxy.ServicePort, 0, len(rules.Services))
 	for _, sp := range rules.Services {
 		if !usable(sp) {
 			continue
 		}
 		s.services = append(s.services, sp)
-		if len(sp.Endpoints) > 0 {
-			s.chains[chainOf(sp)]++
+		if len(sp.Endpoints) > 0 && !isSticky(&sp) {
+			s.chains[chain{len(sp.Endpoints), sp.NodePort}]++
 		}
 		if !sp.NodePort && (len(s.addresses) == 0 || s.addresses[len(s.addresses)-1] != sp.Addr) {
 			s.addresses = append(s.addresses, sp.Addr)

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 
-	nft "github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -97,43 +96,6 @@ func (s staleFlows) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 		return s.born[cluster] || s.born[node]
 	}
 	return s.gone[flowKey{cluster, at}] || s.gone[flowKey{node, at}]
-}
-
-// forgetAffinityLocked releases clients held by endpoints that are gone.
-func (b *Backend) forgetAffinityLocked(d delta, now *state) error {
-	sticky := slices.ContainsFunc(now.services, func(sp proxy.ServicePort) bool { return sp.SessionAffinity > 0 })
-	if !sticky || !slices.ContainsFunc(d.del, func(e element) bool { return e.set == endpoints }) {
-		return nil
-	}
-	var err error
-	for range 5 { // an entry that times out between reading and deleting fails the batch
-		if err = b.releaseClientsLocked(now); !isAbsent(err) {
-			break
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("release clients of endpoints that are gone: %w", err)
-	}
-	return nil
-}
-
-func (b *Backend) releaseClientsLocked(now *state) error {
-	held, err := b.conn.GetSetElements(b.table.affinity)
-	if err != nil {
-		return fmt.Errorf("read set %s: %w", affinityName, err)
-	}
-	var stale []nft.SetElement
-	for _, e := range held {
-		if len(e.Key) == 16 && len(e.Val) == 8 && !slices.Contains(now.endpointsOf(string(e.Key[4:])), parseAddrPort(string(e.Val))) {
-			stale = append(stale, nft.SetElement{Key: e.Key})
-		}
-	}
-	for c := range slices.Chunk(stale, chunk) {
-		if err := b.conn.SetDeleteElements(b.table.affinity, c); err != nil {
-			return err
-		}
-	}
-	return b.conn.Flush()
 }
 
 func parseServiceID(key string) serviceID {

@@ -22,7 +22,6 @@ import (
 	nft "github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 
 	"github.com/evenkeel/evenkeel/proxy"
 )
@@ -115,9 +114,6 @@ func (b *Backend) Sync(ctx context.Context, rules proxy.Ruleset) error {
 	if err := b.forgetFlows(d, want); err != nil {
 		b.log.Warn("stale UDP flows stay until they time out", "err", err)
 	}
-	if err := b.forgetAffinityLocked(d, want); err != nil {
-		return b.lostLocked(err)
-	}
 	return nil
 }
 
@@ -168,5 +164,3 @@ func tableName(node string) string {
 	enc := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:])
 	return "evenkeel-proxy-" + strings.ToLower(enc[:5])
 }
-
-func isAbsent(err error) bool { return errors.Is(err, unix.ENOENT) }

@@ -2,9 +2,12 @@ package nftables
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/evenkeel/evenkeel/proxy"
 )
 
 // Registers of four bytes, side by side.
@@ -15,6 +18,8 @@ const (
 	r3 = unix.NFT_REG32_03
 	r4 = unix.NFT_REG_2
 	r5 = unix.NFT_REG32_05
+	r8 = unix.NFT_REG_3
+	r9 = unix.NFT_REG32_09
 )
 
 // nodePortMark is the packet mark of node port traffic between prerouting and
@@ -51,32 +56,65 @@ func (s schema) baseRules() map[string][][]expr.Any {
 	}
 }
 
-// spreadRules are the rules of a chain that picks one of c.count endpoints.
-func (s schema) spreadRules(c spread) [][]expr.Any {
+// spreadRules are the rules of a chain that picks one of c.count endpoints of
+// any service.
+func (s schema) spreadRules(c chain) [][]expr.Any {
 	service := daddr
 	var mark []expr.Any
 	if c.nodePort {
 		service, mark = anyAddr, setMark()
 	}
-	pick := join(
-		service(r0), protoPort(r1, r2),
+	return [][]expr.Any{join(
+		mark, service(r0), protoPort(r1, r2),
 		[]expr.Any{
 			&expr.Numgen{Register: r3, Modulus: uint32(c.count), Type: unix.NFT_NG_RANDOM},
 			&expr.Lookup{SourceRegister: r0, DestRegister: r4, IsDestRegSet: true, SetName: setNames[endpoints]},
-		})
-	if c.affinity == 0 {
-		return [][]expr.Any{join(mark, pick, dnat(r4, r5))}
+		},
+		dnat(r4, r5))}
+}
+
+// stickyRules are the rules of the chain of one service that keeps clients. A
+// set of (client, service, endpoint) remembers: a map to the endpoint would do
+// with two rules, but nft 1.0 dies of an assertion when it lists them.
+func (s schema) stickyRules(sp proxy.ServicePort) [][]expr.Any {
+	var rules [][]expr.Any
+	if sp.NodePort {
+		rules = append(rules, setMark())
 	}
-	client := join(saddr(r0), service(r1), protoPort(r2, r3))
+	key := portKey(sp)
 	remember := []expr.Any{&expr.Dynset{
-		SrcRegKey: r0, SrcRegData: r4, SetName: affinityName,
-		Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: c.affinity,
+		SrcRegKey: r0, SetName: affinityName, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: sp.SessionAffinity,
 	}}
-	recall := []expr.Any{&expr.Lookup{SourceRegister: r0, DestRegister: r4, IsDestRegSet: true, SetName: affinityName}}
-	return [][]expr.Any{
-		join(mark, client, recall, remember, dnat(r4, r5)),
-		join(mark, pick, client, remember, dnat(r4, r5)),
+	known := []expr.Any{&expr.Lookup{SourceRegister: r0, SetName: affinityName}}
+	held := func(e netip.AddrPort) []expr.Any {
+		return join(saddr(r0), load(r1, key[:4]), load(r2, key[4:5]), load(r3, key[8:10]), load(r4, string(e.Addr().AsSlice())))
 	}
+	to := func(e netip.AddrPort) []expr.Any {
+		v := addrPortValue(e)
+		return join(load(r8, v[:4]), load(r9, v[4:6]), dnat(r8, r9))
+	}
+	for _, e := range sp.Endpoints {
+		rules = append(rules, join(held(e), known, remember, to(e)))
+	}
+	for i, e := range sp.Endpoints {
+		rules = append(rules, join(oneIn(len(sp.Endpoints)-i), held(e), remember, to(e)))
+	}
+	return rules
+}
+
+// oneIn matches one packet in n.
+func oneIn(n int) []expr.Any {
+	if n == 1 {
+		return nil
+	}
+	return []expr.Any{
+		&expr.Numgen{Register: r0, Modulus: uint32(n), Type: unix.NFT_NG_RANDOM},
+		equal(r0, native32(0)),
+	}
+}
+
+func load(reg uint32, value string) []expr.Any {
+	return []expr.Any{&expr.Immediate{Register: reg, Data: []byte(value)}}
 }
 
 func (s schema) vmap() []expr.Any {

@@ -11,7 +11,7 @@ const family = nft.TableFamilyIPv4
 type schema struct {
 	t        *nft.Table
 	sets     [setCount]*nft.Set
-	affinity *nft.Set // client, address, protocol, port -> endpoint, filled by packets
+	affinity *nft.Set // client, address, protocol, port, endpoint; filled by packets
 }
 
 var setNames = [setCount]string{"services", "endpoints", "addresses", "dead", "local"}
@@ -46,9 +46,8 @@ func newSchema(table string) schema {
 	s.sets[endpoints].IsMap = true
 	s.sets[endpoints].DataType = nft.MustConcatSetType(addr, port)
 	s.affinity = &nft.Set{
-		Table: t, Name: affinityName, IsMap: true, Dynamic: true, HasTimeout: true, Size: 1 << 18,
-		KeyType: nft.MustConcatSetType(addr, addr, proto, port), DataType: nft.MustConcatSetType(addr, port),
-		KeyByteOrder: binaryutil.BigEndian,
+		Table: t, Name: affinityName, Dynamic: true, HasTimeout: true, Size: 1 << 18,
+		KeyType: nft.MustConcatSetType(addr, addr, proto, port, addr), KeyByteOrder: binaryutil.BigEndian,
 	}
 	return s
 }
