@@ -148,7 +148,7 @@ func (r *run) settle(ctx context.Context, key schema.Key, revision int64, err er
 		return
 	}
 	wait := r.failed(key)
-	if !isStale(err) || wait > time.Second {
+	if !IsStale(err) || wait > time.Second {
 		r.Logger.Warn("reconcile failed", "controller", r.Name, "key", key, "retry", wait, "error", err)
 		r.queue.addAfter(key, wait)
 		return
@@ -160,8 +160,9 @@ func (r *run) settle(ctx context.Context, key schema.Key, revision int64, err er
 	r.queue.add(key)
 }
 
-// isStale reports whether an error comes from deciding on something old.
-func isStale(err error) bool {
+// IsStale reports whether an error comes from deciding on something old: what
+// was read has changed, gone or come to be since.
+func IsStale(err error) bool {
 	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) || errors.Is(err, registry.ErrConflict)
 }
 

@@ -56,7 +56,7 @@ func (m *Metrics) observe(controller string, took time.Duration, err error) {
 	result := "ok"
 	switch {
 	case err == nil || errors.As(err, new(Later)):
-	case isStale(err):
+	case IsStale(err):
 		result = "stale"
 	default:
 		result = "error"
