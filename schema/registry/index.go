@@ -172,6 +172,14 @@ func (r rawKeys) withPrefix(prefix string) []KV {
 	return out
 }
 
+// RawKey returns one key that is no object, or false.
+func (m *Mirror) RawKey(key string) (KV, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	kv, ok := m.raw[rawDirectory(key)][key]
+	return kv, ok
+}
+
 // Raw returns the keys with a prefix that are no objects, sorted.
 func (m *Mirror) Raw(prefix string) []KV {
 	m.mu.Lock()

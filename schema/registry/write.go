@@ -34,6 +34,9 @@ type Write struct {
 	Raw *Op
 	// Guard is one more condition for the whole batch.
 	Guard *Guard
+	// Also, if set, returns operations that belong with the write, given the
+	// object as it will be stored: what has to know its UID.
+	Also func(stored schema.Object) ([]Op, error)
 }
 
 // Deletion says what to delete and how.
@@ -187,10 +190,20 @@ func addGuards(have, more []Guard) []Guard {
 
 func (r *Registries) prepare(ctx context.Context, w Write, attempt int) (write, error) {
 	p, err := r.prepareOne(ctx, w, attempt)
-	if err == nil && w.Guard != nil {
+	if err != nil {
+		return write{}, err
+	}
+	if w.Guard != nil {
 		p.guards = append(p.guards, *w.Guard)
 	}
-	return p, err
+	if w.Also != nil {
+		also, err := w.Also(p.result)
+		if err != nil {
+			return write{}, err
+		}
+		p.ops = append(p.ops, also...)
+	}
+	return p, nil
 }
 
 func (r *Registries) prepareOne(ctx context.Context, w Write, attempt int) (write, error) {

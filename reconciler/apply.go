@@ -1,0 +1,132 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/registry"
+)
+
+// ErrOutdated is the error of Apply when what the plan was made from has
+// changed meanwhile: make a new plan. What was applied stays and is in the
+// inventory.
+var ErrOutdated = errors.New("plan is out of date")
+
+// txnRoom is how many operations Apply puts in one transaction, less than the
+// store takes so that an estimate may be wrong.
+const txnRoom = 110
+
+// Apply writes a plan in its order: in one transaction if it fits, otherwise
+// in several, each of which leaves objects and inventory agreeing, so that an
+// interrupted apply goes on with the next plan. It returns the revision of the
+// last transaction, 0 if there was none.
+func Apply(ctx context.Context, regs *registry.Registries, plan *Plan) (int64, error) {
+	var revision int64
+	for _, batch := range batches(plan.Changes) {
+		var writes []registry.Write
+		for _, c := range batch {
+			w, err := c.writes()
+			if err != nil {
+				return revision, err
+			}
+			writes = append(writes, w...)
+		}
+		_, at, err := regs.Commit(ctx, writes)
+		if err != nil {
+			return revision, explain(err, batch)
+		}
+		revision = max(revision, at)
+	}
+	return revision, nil
+}
+
+// batches cuts changes into transactions. What frees addresses and ports is
+// committed before what may want them.
+func batches(changes []Change) [][]Change {
+	var out [][]Change
+	var batch []Change
+	room := txnRoom
+	for i, c := range changes {
+		cost := c.cost()
+		barrier := i > 0 && freesClaims(changes[i-1]) && !freesClaims(c)
+		if len(batch) > 0 && (cost > room || barrier) {
+			out = append(out, batch)
+			batch, room = nil, txnRoom
+		}
+		batch = append(batch, c)
+		room -= cost
+	}
+	if len(batch) > 0 {
+		out = append(out, batch)
+	}
+	return out
+}
+
+func freesClaims(c Change) bool {
+	return c.Action == Delete && c.Key.Resource == schema.Services.Resource
+}
+
+func (c Change) cost() int {
+	switch c.Action {
+	case Create:
+		return registry.Cost(registry.Write{Create: c.Object}) + 1
+	case Update:
+		return registry.Cost(registry.Write{Update: c.Object}) + 1
+	case Delete, Replace:
+		return registry.Cost(registry.Write{Delete: &registry.Deletion{Key: c.Key}}) + 1
+	}
+	return 1
+}
+
+// writes are a change's own write and that of its inventory entry.
+func (c Change) writes() ([]registry.Write, error) {
+	path := entryPath(c.Source, c.Key)
+	remove := registry.Delete(path)
+	switch c.Action {
+	case Create:
+		return []registry.Write{{Create: c.Object, Also: c.record}}, nil
+	case Update:
+		return []registry.Write{{Update: c.Object, Also: c.record}}, nil
+	case Replace:
+		return []registry.Write{{Delete: &registry.Deletion{Key: c.Key, UID: c.UID}}}, nil
+	case Delete:
+		return []registry.Write{{Delete: &registry.Deletion{Key: c.Key, UID: c.UID}}, {Raw: &remove}}, nil
+	case Forget:
+		return []registry.Write{{Raw: &remove}}, nil
+	case Adopt:
+		op, err := putJSON(path, c.Entry)
+		return []registry.Write{{Raw: &op}}, err
+	}
+	return nil, fmt.Errorf("apply %s: unknown action %q", c.Key, c.Action)
+}
+
+// record is the inventory's entry for the object as it will be stored.
+func (c Change) record(stored schema.Object) ([]registry.Op, error) {
+	c.Entry.UID = stored.GetUID()
+	op, err := putJSON(entryPath(c.Source, c.Key), c.Entry)
+	return []registry.Op{op}, err
+}
+
+// explain turns a refused transaction into ErrOutdated or into the Problem of
+// the change that it is about.
+func explain(err error, batch []Change) error {
+	if errors.Is(err, registry.ErrConflict) || apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
+		return fmt.Errorf("%w: %w", ErrOutdated, err)
+	}
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return fmt.Errorf("apply: %w", err)
+	}
+	details := status.Status().Details
+	for _, c := range batch {
+		kind, _ := schema.KindOfResource(c.Key.Resource)
+		if c.Key.Name == details.Name && (details.Kind == kind.GVK.Kind || details.Kind == kind.Resource) {
+			return Problem{Key: c.Key, Place: c.Place, Message: status.Status().Message}
+		}
+	}
+	return fmt.Errorf("apply: %w", err)
+}

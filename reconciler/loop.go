@@ -1,0 +1,239 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/registry"
+)
+
+// loop is the state of a running reconciler; its goroutine alone touches it.
+type loop struct {
+	cfg     Config
+	inbox   *inbox
+	loader  *manifests.Loader
+	metrics *metrics
+
+	snapshots map[string]manifests.Snapshot // newest reading by source
+	trying    map[string]*manifests.Set     // newest that loaded without error
+	good      map[string]*manifests.Set     // last that was applied, or found in the books
+	desired   Desired
+	inventory Inventory
+	heads     map[string]Head
+	stored    map[string]Head // heads as the store has them
+	findings  map[string]manifests.Diagnostics
+	known     Known
+	full      bool // everything must be compared
+}
+
+func newLoop(cfg Config) *loop {
+	return &loop{
+		cfg: cfg, inbox: newInbox(), loader: manifests.NewLoader(), metrics: newMetrics(cfg.Registerer),
+		snapshots: map[string]manifests.Snapshot{}, trying: map[string]*manifests.Set{}, good: map[string]*manifests.Set{},
+		desired: Desired{}, findings: map[string]manifests.Diagnostics{}, known: Known{}, full: true,
+	}
+}
+
+// readBooks takes inventory and heads from the store. What a source applied
+// before is in force until it is read anew.
+func (l *loop) readBooks() error {
+	var err error
+	l.inventory, l.heads, err = Books(l.cfg.Mirror.Raw(schema.SourcesPrefix))
+	if err != nil {
+		return err
+	}
+	l.stored = maps.Clone(l.heads)
+	for _, source := range l.cfg.Sources {
+		name := source.Name()
+		if l.good[name] != nil {
+			continue
+		}
+		set, err := l.inventory.set(name)
+		if err != nil {
+			return err
+		}
+		if len(set.Items) > 0 {
+			l.good[name] = set
+		}
+	}
+	return nil
+}
+
+// sync brings the registries where the sources want them. keys are the objects
+// that moved since the last time.
+func (l *loop) sync(ctx context.Context, keys []schema.Key) error {
+	began := time.Now()
+	defer func() { l.metrics.seconds.Observe(time.Since(began).Seconds()) }()
+	if l.takeReadings(ctx) {
+		l.full = true
+	}
+	if l.full {
+		l.desired = l.wanted()
+		keys = nil
+	} else if keys = l.ours(keys); len(keys) == 0 {
+		return l.writeHeads(ctx)
+	}
+	plan, err := l.plan(keys)
+	if err != nil {
+		return err
+	}
+	revision, err := Apply(ctx, l.cfg.Registries, plan)
+	if waited := l.cfg.Mirror.WaitFor(ctx, revision); waited != nil {
+		return waited
+	}
+	if err := l.rereadEntries(plan); err != nil {
+		return err
+	}
+	if err == nil {
+		l.report(plan)
+	}
+	var problem Problem
+	if errors.As(err, &problem) {
+		l.refuse(sourceOf(problem, l.desired), []Problem{problem})
+		return l.writeHeads(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	l.full = false
+	l.accept()
+	return l.writeHeads(ctx)
+}
+
+// rereadEntries takes over what a plan wrote to the inventory: even a plan that
+// failed may have been applied in part.
+func (l *loop) rereadEntries(plan *Plan) error {
+	for _, c := range plan.Changes {
+		delete(l.inventory, c.Key)
+		for _, source := range l.cfg.Sources {
+			kv, ok := l.cfg.Mirror.RawKey(entryPath(source.Name(), c.Key))
+			if !ok {
+				continue
+			}
+			entry, err := parseEntry(kv)
+			if err != nil {
+				return err
+			}
+			l.inventory[c.Key] = Owned{Source: source.Name(), Entry: entry}
+		}
+	}
+	return nil
+}
+
+// ours drops the keys that no source has to do with.
+func (l *loop) ours(keys []schema.Key) []schema.Key {
+	return slices.DeleteFunc(keys, func(key schema.Key) bool {
+		_, desired := l.desired[key]
+		_, owned := l.inventory[key]
+		return !desired && !owned
+	})
+}
+
+// inForce is, by source, what is to be applied: the newest set, or else the
+// last good one.
+func (l *loop) inForce() map[string]*manifests.Set {
+	out := maps.Clone(l.good)
+	maps.Copy(out, l.trying)
+	return out
+}
+
+// wanted joins what is to be in force, in the order of the sources.
+func (l *loop) wanted() Desired {
+	var sets []*manifests.Set
+	inForce := l.inForce()
+	for _, source := range l.cfg.Sources {
+		if set := inForce[source.Name()]; set != nil {
+			sets = append(sets, set)
+		}
+	}
+	return NewDesired(sets...)
+}
+
+// plan compares, and takes a source with problems back to its last good set
+// until none is left.
+func (l *loop) plan(keys []schema.Key) (*Plan, error) {
+	for {
+		plan, err := Diff(Input{
+			Desired: l.desired, Inventory: l.inventory, Live: l.cfg.Mirror.Get, Read: l.read(),
+			Keys: keys, Validator: l.cfg.Validator, Known: l.known,
+		})
+		if err != nil || len(plan.Problems) == 0 {
+			return plan, err
+		}
+		refused := false
+		for source, problems := range bySource(plan.Problems, l.desired) {
+			refused = l.refuse(source, problems) || refused
+		}
+		if !refused {
+			return l.withoutProblems(plan), nil
+		}
+		l.desired = l.wanted()
+		keys = nil
+	}
+}
+
+// withoutProblems drops the changes of sources that cannot be applied even as
+// they last were: somebody else made an object that stands in their way.
+func (l *loop) withoutProblems(plan *Plan) *Plan {
+	stuck := bySource(plan.Problems, l.desired)
+	plan.Changes = slices.DeleteFunc(plan.Changes, func(c Change) bool { return stuck[c.Source] != nil })
+	return plan
+}
+
+// read holds the sources whose whole content is known: only they can delete.
+func (l *loop) read() map[string]bool {
+	out := map[string]bool{}
+	for name := range l.inForce() {
+		out[name] = true
+	}
+	return out
+}
+
+func bySource(problems []Problem, desired Desired) map[string][]Problem {
+	out := map[string][]Problem{}
+	for _, p := range problems {
+		source := sourceOf(p, desired)
+		out[source] = append(out[source], p)
+	}
+	return out
+}
+
+func sourceOf(p Problem, desired Desired) string { return desired[p.Key].Source }
+
+// report logs what a plan did.
+func (l *loop) report(plan *Plan) {
+	for _, c := range plan.Changes {
+		l.metrics.changes.WithLabelValues(string(c.Action)).Inc()
+		if c.Drift && c.Action != Adopt {
+			l.cfg.Logger.Info("drift put right", "key", c.Key, "action", c.Action, "source", c.Source, "place", c.Place)
+		}
+	}
+	if plan.Pending() {
+		l.cfg.Logger.Info("applied", "created", plan.Count(Create), "changed", plan.Count(Update, Replace),
+			"deleted", plan.Count(Delete), "unchanged", plan.Unchanged)
+	}
+}
+
+// set rebuilds what a source last applied from the inventory.
+func (inv Inventory) set(source string) (*manifests.Set, error) {
+	set := &manifests.Set{Source: source}
+	for key, owned := range inv {
+		if owned.Source != source {
+			continue
+		}
+		item, err := owned.item(key)
+		if err != nil {
+			return nil, err
+		}
+		set.Items = append(set.Items, item)
+	}
+	slices.SortFunc(set.Items, func(a, b manifests.Item) int { return a.Key.Compare(b.Key) })
+	return set, nil
+}
+
+var _ registry.Validator = Rules{}

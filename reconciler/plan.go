@@ -1,0 +1,178 @@
+package reconciler
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/schema"
+)
+
+// Action is what a plan does to one object.
+type Action string
+
+// The actions. Replace deletes an object that cannot be changed in place and
+// creates it again when it is gone. Adopt and Forget change the inventory
+// alone: an object that is already as declared, and one that is already gone.
+const (
+	Create  Action = "create"
+	Update  Action = "update"
+	Replace Action = "replace"
+	Delete  Action = "delete"
+	Adopt   Action = "adopt"
+	Forget  Action = "forget"
+)
+
+// Change is one object of a plan.
+type Change struct {
+	Action Action
+	Key    schema.Key
+	Source string
+	Place  manifests.Position // where it is declared, or was
+	UID    types.UID          // of the live object, if there is one
+
+	// Object is what to write: for Create as declared and defaulted, for Update
+	// the live object with the change, at the live object's version.
+	Object schema.Object
+
+	// Fields are what an update changes, sorted by path.
+	Fields []FieldChange
+
+	// Drift is set when git did not change: somebody else changed the object.
+	Drift bool
+
+	// Entry is what the inventory says after the change; for Delete and Forget
+	// it is removed.
+	Entry Entry
+
+	item *manifests.Item
+}
+
+// FieldChange is one field of an update. Values are JSON; "" is absent.
+// Values of secrets are replaced by a mark.
+type FieldChange struct {
+	Path     string
+	Old, New string
+}
+
+// Problem is why an object cannot be applied.
+type Problem struct {
+	Key     schema.Key
+	Place   manifests.Position
+	Message string
+}
+
+func (p Problem) Error() string {
+	if p.Place.File == "" {
+		return fmt.Sprintf("%s: %s", p.Key, p.Message)
+	}
+	return fmt.Sprintf("%s: %s: %s", p.Place, p.Key, p.Message)
+}
+
+// Plan is all that stands between what is and what is declared. Changes are in
+// the order in which they are applied.
+type Plan struct {
+	Changes   []Change
+	Unchanged int
+	Moved     int          // of the unchanged: declared in another place than before
+	Waiting   []schema.Key // declared, but the object of that name is still ending
+	Problems  []Problem
+}
+
+// Empty reports whether applying the plan would write nothing.
+func (p *Plan) Empty() bool { return len(p.Changes) == 0 }
+
+// Pending reports whether the plan changes any object: not just the books.
+func (p *Plan) Pending() bool {
+	for _, c := range p.Changes {
+		if c.Action != Adopt && c.Action != Forget {
+			return true
+		}
+	}
+	return len(p.Waiting) > 0
+}
+
+// Count returns how many changes of an action there are.
+func (p *Plan) Count(actions ...Action) int {
+	n := 0
+	for _, c := range p.Changes {
+		for _, a := range actions {
+			if c.Action == a {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Summary is the plan in one line.
+func (p *Plan) Summary() string {
+	parts := []string{
+		fmt.Sprintf("%d to add", p.Count(Create)),
+		fmt.Sprintf("%d to change", p.Count(Update, Replace)),
+		fmt.Sprintf("%d to delete", p.Count(Delete)),
+	}
+	if p.Moved > 0 {
+		parts = append(parts, fmt.Sprintf("%d moved", p.Moved))
+	}
+	parts = append(parts, fmt.Sprintf("%d unchanged", p.Unchanged))
+	return "Plan: " + strings.Join(parts, ", ")
+}
+
+var marks = map[Action]string{Create: "+", Update: "~", Replace: "±", Delete: "-"}
+
+// Render writes the plan for a person.
+func (p *Plan) Render(w io.Writer) error {
+	var b strings.Builder
+	for _, c := range p.Changes {
+		mark, shown := marks[c.Action]
+		if !shown {
+			continue
+		}
+		fmt.Fprintf(&b, "%s %-7s %s", mark, c.Action, objectName(c.Key))
+		if c.Place.File != "" {
+			fmt.Fprintf(&b, "  (%s:%d)", c.Place.File, c.Place.Line)
+		}
+		if c.Drift {
+			b.WriteString("  changed behind git's back")
+		}
+		b.WriteByte('\n')
+		for _, f := range c.Fields {
+			fmt.Fprintf(&b, "    %s: %s → %s\n", f.Path, orNone(f.Old), orNone(f.New))
+		}
+	}
+	for _, key := range p.Waiting {
+		fmt.Fprintf(&b, "· wait    %s  the old one is still ending\n", objectName(key))
+	}
+	for _, problem := range p.Problems {
+		fmt.Fprintf(&b, "! %s\n", problem.Error())
+	}
+	if b.Len() > 0 {
+		b.WriteByte('\n')
+	}
+	b.WriteString(p.Summary() + "\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return s
+}
+
+// objectName is an object as people say it: "ReplicationController shop/web".
+func objectName(key schema.Key) string {
+	name := key.Name
+	if key.Namespace != "" {
+		name = key.Namespace + "/" + key.Name
+	}
+	if kind, ok := schema.KindOfResource(key.Resource); ok {
+		return kind.GVK.Kind + " " + name
+	}
+	return key.Resource + " " + name
+}
