@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -39,6 +40,7 @@ func (r *Runtime) Cleanup(ctx context.Context, withImages bool) error {
 		if err := r.cgroups.remove(r.cfg.CgroupRoot); err != nil {
 			return err
 		}
+		r.cgroups.removeEmpty(path.Dir(r.cfg.CgroupRoot)) // which other nodes may share
 	}
 	if !withImages {
 		return nil
