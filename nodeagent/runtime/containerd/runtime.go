@@ -39,8 +39,8 @@ type Config struct {
 	// StateDir holds the pipes of commands run in containers. Required.
 	StateDir string
 	// CgroupRoot is the node's part of the cgroup tree, as "/evenkeel/<node>":
-	// Cleanup removes it, and the directory above it when that is empty. Default: nothing is removed above
-	// the containers' own parents.
+	// Cleanup removes it, and the directory above it when that is empty.
+	// Default: nothing is removed above the containers' own parents.
 	CgroupRoot string
 	// Logger is required.
 	Logger *slog.Logger

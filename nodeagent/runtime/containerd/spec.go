@@ -132,6 +132,10 @@ func confine(spec *specs.Spec) {
 		"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
 	}
 	spec.Linux.Seccomp = seccomp.DefaultProfile(spec)
+	// The OCI runtime compiles the profile once for each architecture, which is
+	// a good part of a container's start. x32 is off in distributions' kernels.
+	spec.Linux.Seccomp.Architectures = slices.DeleteFunc(spec.Linux.Seccomp.Architectures,
+		func(a specs.Arch) bool { return a == specs.ArchX32 })
 }
 
 // openMachine gives a privileged container the machine's devices.
