@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -141,7 +142,37 @@ func (n *Network) makePair(uid string, ip netip.Addr, netnsPath string) error {
 	if err := connectPod(inside, ip, hardwareAddr("host", uid)); err != nil {
 		return err
 	}
-	return n.connectHost(link, uid, ip)
+	if err := n.connectHost(link, uid, ip); err != nil {
+		return err
+	}
+	for _, end := range []struct {
+		nl   *netlink.Handle
+		name string
+	}{{inside, podLink}, {n.nl, link.Attrs().Name}} {
+		if err := waitUp(end.nl, end.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitUp returns once the interface sends. The kernel learns a moment after
+// both ends are up that they have a carrier; until then it silently drops what
+// is sent, and a pod's first question to DNS would be lost. Newer kernels (6.8)
+// catch up when asked, so this waits on older ones only.
+func waitUp(nl *netlink.Handle, name string) error {
+	const patience, step = time.Second, time.Millisecond
+	for waited := time.Duration(0); waited < patience; waited += step {
+		link, err := nl.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("look up %s: %w", name, err)
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		time.Sleep(step)
+	}
+	return fmt.Errorf("%s has no carrier after %s", name, patience)
 }
 
 // addVeth makes both ends in place, the pod's directly in its namespace.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 const patience = 5 * time.Second
@@ -91,6 +92,17 @@ func wire(t *testing.T, a netns.NsHandle, aName, aAddr string, b netns.NsHandle,
 			must(t, netlink.LinkSetUp(link))
 		})
 	}
+	inNS(t, a, func() { must(t, waitUp(handle(t), aName)) })
+	inNS(t, b, func() { must(t, waitUp(handle(t), bName)) })
+}
+
+// handle is netlink in the calling thread's namespace.
+func handle(t *testing.T) *netlink.Handle {
+	t.Helper()
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	must(t, err)
+	t.Cleanup(h.Close)
+	return h
 }
 
 func addDefaultRoute(t *testing.T, ns netns.NsHandle, gw string) {

@@ -98,6 +98,19 @@ func wire(t *testing.T, a netns.NsHandle, aName, aAddr string, b netns.NsHandle,
 		return errors.Join(netlink.LinkAdd(pair), address(aName, aAddr))
 	})
 	In(t, b, func() error { return address("eth0", bAddr) })
+	In(t, a, func() error { return awaitUp(aName) })
+	In(t, b, func() error { return awaitUp("eth0") })
+}
+
+// awaitUp returns once the interface sends; before, it drops silently.
+func awaitUp(name string) error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		link, err := netlink.LinkByName(name)
+		if err != nil || link.Attrs().OperState == netlink.OperUp {
+			return err
+		}
+	}
+	return fmt.Errorf("%s has no carrier", name)
 }
 
 func address(name, addr string) error {
