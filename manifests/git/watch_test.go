@@ -2,40 +2,45 @@ package git
 
 import (
 	"context"
-	"path/filepath"
 	"testing"
 	"time"
 )
 
 // TestMovesAreSeen waits for each way in which a reference moves.
 func TestMovesAreSeen(t *testing.T) {
-	w := newWork(t)
-	first := w.commit("first", "a.yaml", "1")
-	bare := w.bare()
-	w.git("worktree", "add", "-q", "-b", "linked", filepath.Join(t.TempDir(), "linked"))
+	push := func(w *work, what string) { w.git("push", "-q", "-f", "origin", what+":refs/heads/main") }
 	for name, place := range map[string]struct {
-		url   string
-		moves []func() string
+		url   func(w *work) string
+		moves []func(w *work, first string) string
 	}{
-		"bare": {bare, []func() string{
-			func() string { c := w.commit("pushed", "b.yaml", "1"); w.git("push", "-q", "origin", "main"); return c },
-			func() string { w.git("push", "-q", "-f", "origin", first+":refs/heads/main"); return first },
-			func() string {
-				w.git("--git-dir", bare, "pack-refs", "--all")
+		"bare": {(*work).bare, []func(*work, string) string{
+			func(w *work, _ string) string {
+				c := w.commit("pushed", "b.yaml", "1")
+				push(w, c)
+				return c
+			},
+			func(w *work, first string) string { push(w, first); return first },
+			func(w *work, _ string) string {
+				w.git("--git-dir", w.git("remote", "get-url", "origin"), "pack-refs", "--all")
 				c := w.commit("packed")
-				w.git("push", "-q", "-f", "origin", "main")
+				push(w, c)
 				return c
 			},
 		}},
-		"work tree": {w.dir, []func() string{
-			func() string { return w.commit("committed", "c.yaml", "1") },
-			func() string { w.git("checkout", "-q", "-b", "feature/x", first); return first },
-			func() string { return w.commit("on a branch", "d.yaml", "1") },
-			func() string { w.git("gc", "-q", "--prune=now"); return w.commit("after gc", "e.yaml", "1") },
+		"work tree": {func(w *work) string { return w.dir }, []func(*work, string) string{
+			func(w *work, _ string) string { return w.commit("committed", "c.yaml", "1") },
+			func(w *work, first string) string { w.git("checkout", "-q", "-b", "feature/x", first); return first },
+			func(w *work, _ string) string { return w.commit("on a branch", "d.yaml", "1") },
+			func(w *work, _ string) string {
+				w.git("gc", "-q", "--prune=now")
+				return w.commit("after gc", "e.yaml", "1")
+			},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := source(t, Config{URL: place.url, Interval: time.Hour})
+			w := newWork(t)
+			first := w.commit("first", "a.yaml", "1")
+			s := source(t, Config{URL: place.url(w), Interval: time.Hour})
 			ctx, cancel := context.WithCancel(t.Context())
 			hints, done := make(chan struct{}, 1), make(chan error, 1)
 			go func() {
@@ -54,7 +59,7 @@ func TestMovesAreSeen(t *testing.T) {
 			snapshot(t, s)
 			for i, move := range place.moves {
 				start := time.Now()
-				want := move()
+				want := move(w, first)
 				deadline := time.After(5 * time.Second)
 				for seen := ""; seen != want; {
 					select {
