@@ -161,9 +161,12 @@ func (r rawKeys) withPrefix(prefix string) []KV {
 			}
 		}
 	}
-	if dir := rawDirectory(prefix); dir != "" {
+	switch dir := rawDirectory(prefix); {
+	case dir != "":
 		collect(r[dir])
-	} else {
+	case !strings.HasPrefix(schema.BindingsPrefix, prefix) && !strings.HasPrefix(prefix, schema.BindingsPrefix):
+		collect(r[""])
+	default:
 		for _, in := range r {
 			collect(in)
 		}

@@ -128,6 +128,9 @@ func (r *Registries) Commit(ctx context.Context, writes []Write) ([]schema.Objec
 
 // Cost is an upper bound of the operations that a write needs in a Txn.
 func Cost(w Write) int {
+	if w.Raw != nil {
+		return 1
+	}
 	for _, obj := range []schema.Object{w.Create, w.Update} {
 		if svc, ok := obj.(*corev1.Service); ok {
 			return 2 * (2 + len(svc.Spec.Ports))
