@@ -1,0 +1,87 @@
+// Package manager runs the scheduler and all controllers together, for as long
+// as this process leads. It decides nothing itself. cmd/reconcile calls it.
+package manager
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/evenkeel/evenkeel/reconciler/controller"
+	"github.com/evenkeel/evenkeel/reconciler/controller/nodelife"
+	"github.com/evenkeel/evenkeel/reconciler/controller/nodeview"
+	"github.com/evenkeel/evenkeel/reconciler/controller/replication"
+	"github.com/evenkeel/evenkeel/reconciler/scheduler"
+	"github.com/evenkeel/evenkeel/schema/registry"
+)
+
+// Config says what the controllers work on.
+type Config struct {
+	Registries *registry.Registries // fenced by the leader's term; required
+	Mirror     *registry.Mirror     // of all of schema.Root, running; required
+	Recorder   controller.Recorder  // required; a *registry.Recorder that runs
+	Logger     *slog.Logger         // required
+	Registerer prometheus.Registerer
+	PodCIDR    netip.Prefix  // default nodelife.DefaultPodCIDR
+	EvictAfter time.Duration // default nodelife.DefaultEvictAfter
+}
+
+func (c *Config) validate() error {
+	if c.Registries == nil || c.Mirror == nil || c.Recorder == nil || c.Logger == nil {
+		return fmt.Errorf("manager: Registries, Mirror, Recorder and Logger are required")
+	}
+	return nil
+}
+
+// Run runs everything until ctx ends (nil), or until one of them ends with an
+// error, which ends all: registry.ErrFenced when this process leads no more.
+// It may be called again for a later term.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	metrics, err := controller.NewMetrics(cfg.Registerer)
+	if err != nil {
+		return err
+	}
+	defer metrics.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	for name, run := range parts(cfg, metrics) {
+		g.Go(func() error {
+			if err := run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// parts are the scheduler and the controllers, by name.
+func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Context) error {
+	writer := controller.Writer{Registries: cfg.Registries, Mirror: cfg.Mirror}
+	logger := func(part string) *slog.Logger { return cfg.Logger.With("part", part) }
+	return map[string]func(context.Context) error{
+		"scheduler": func(ctx context.Context) error {
+			return scheduler.Run(ctx, scheduler.Config{
+				Mirror: cfg.Mirror, Registries: cfg.Registries, Recorder: cfg.Recorder, Logger: logger("scheduler"), Registerer: cfg.Registerer,
+			})
+		},
+		"replication": func(ctx context.Context) error {
+			return replication.Run(ctx, replication.Config{Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("replication")})
+		},
+		"nodelife": func(ctx context.Context) error {
+			return nodelife.Run(ctx, nodelife.Config{
+				Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("nodelife"), PodCIDR: cfg.PodCIDR, EvictAfter: cfg.EvictAfter,
+			})
+		},
+		"nodeview": func(ctx context.Context) error {
+			return nodeview.Run(ctx, nodeview.Config{Writer: writer, Metrics: metrics, Logger: logger("nodeview")})
+		},
+	}
+}
