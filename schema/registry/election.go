@@ -12,11 +12,14 @@ import (
 
 // ElectionConfig names a role that at most one process has at a time.
 type ElectionConfig struct {
-	Store  Store
-	Role   string        // "reconcile"
-	ID     string        // who stands: host name and process
-	TTL    time.Duration // how long a dead leader keeps the role; default 10 s
-	Logger *slog.Logger  // required
+	Store Store
+	Role  string        // "reconcile"
+	ID    string        // who stands: host name and process
+	TTL   time.Duration // how long a dead leader keeps the role; default 10 s
+	// Dead, if set, reports whether the process of an ID is known to be gone:
+	// its role is then free at once.
+	Dead   func(id string) bool
+	Logger *slog.Logger // required
 }
 
 // Lead waits until this process has the role and then calls lead, whose
@@ -88,6 +91,9 @@ func awaitVacancy(ctx context.Context, cfg ElectionConfig, key string) error {
 	if err != nil || len(kvs) == 0 {
 		return err
 	}
+	if cfg.Dead != nil && cfg.Dead(string(kvs[0].Value)) {
+		return depose(ctx, cfg, kvs[0])
+	}
 	cfg.Logger.Info("another process leads; standing by", "role", cfg.Role, "leader", string(kvs[0].Value))
 	err = cfg.Store.Watch(ctx, key, revision+1, func(b Batch) error {
 		for _, c := range b.Changes {
@@ -98,6 +104,18 @@ func awaitVacancy(ctx context.Context, cfg ElectionConfig, key string) error {
 		return nil
 	})
 	if errors.Is(err, errVacant) {
+		return nil
+	}
+	return err
+}
+
+// depose frees the role that a dead process holds.
+func depose(ctx context.Context, cfg ElectionConfig, holder KV) error {
+	_, err := cfg.Store.Commit(ctx, Txn{
+		Guards: []Guard{{Key: holder.Key, Mod: holder.Mod}},
+		Ops:    []Op{Delete(holder.Key)},
+	})
+	if errors.Is(err, ErrConflict) {
 		return nil
 	}
 	return err

@@ -1,0 +1,143 @@
+// Package control puts the control plane together: sources, the reconciler,
+// the scheduler and the controllers, under one election. `reconcile` and
+// `reconcile up` call it.
+package control
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/manifests/dir"
+	"github.com/evenkeel/evenkeel/manifests/git"
+	"github.com/evenkeel/evenkeel/reconciler"
+	"github.com/evenkeel/evenkeel/reconciler/controller/manager"
+	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/registry"
+)
+
+// Flags say what is followed and how objects are made.
+type Flags struct {
+	Ref         string
+	Path        string
+	Interval    time.Duration
+	PodCIDR     string
+	ServiceCIDR string
+	AllowEmpty  bool
+	EvictAfter  time.Duration
+}
+
+// AddSourceFlags adds the flags that say how sources are read.
+func (f *Flags) AddSourceFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.Ref, "ref", "", "branch, tag or commit of git sources (default: the repository's HEAD)")
+	cmd.Flags().StringVar(&f.Path, "path", "", "directory within git sources that holds the manifests")
+	cmd.Flags().DurationVar(&f.Interval, "interval", time.Minute, "time between fetches of remote git sources")
+	cmd.Flags().BoolVar(&f.AllowEmpty, "allow-empty", false, "let a source that has become empty delete all that it declared")
+}
+
+// AddClusterFlags adds the flags that say how a cluster is laid out.
+func (f *Flags) AddClusterFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.PodCIDR, "pod-cidr", "10.244.0.0/16", "range of pod addresses; each node gets a /24 of it")
+	cmd.Flags().StringVar(&f.ServiceCIDR, "service-cidr", registry.DefaultServiceCIDR.String(), "range of cluster IPs")
+	cmd.Flags().DurationVar(&f.EvictAfter, "evict-after", 5*time.Second, "how long after a node's lease has run out its pods are given to others")
+}
+
+// Sources makes the sources that a person named: directories, git URLs and
+// repositories on this machine.
+func (f *Flags) Sources(places []string, dataDir string, logger *slog.Logger) ([]manifests.Source, error) {
+	var out []manifests.Source
+	for _, place := range places {
+		source, err := f.source(place, dataDir, logger)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", place, err)
+		}
+		if slices.ContainsFunc(out, func(s manifests.Source) bool { return s.Name() == source.Name() }) {
+			return nil, fmt.Errorf("source %s is given twice", place)
+		}
+		out = append(out, source)
+	}
+	return out, nil
+}
+
+func (f *Flags) source(place, dataDir string, logger *slog.Logger) (manifests.Source, error) {
+	if git.IsRepository(place) {
+		return git.New(git.Config{URL: place, Ref: f.Ref, Path: f.Path, Interval: f.Interval, Dir: filepath.Join(dataDir, "git"), Logger: logger})
+	}
+	if _, err := os.Stat(place); err != nil {
+		return nil, fmt.Errorf("neither a directory nor a git repository: %w", err)
+	}
+	return dir.New(dir.Config{Path: place, Logger: logger})
+}
+
+// Config is a control plane to run.
+type Config struct {
+	Flags
+	Sources    []manifests.Source
+	Store      registry.Store
+	Synced     func(reconciler.Head, manifests.Diagnostics)
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Run stands for election and runs the control plane while this process leads.
+func Run(ctx context.Context, cfg Config) error {
+	podCIDR, err := netip.ParsePrefix(cfg.PodCIDR)
+	if err != nil {
+		return fmt.Errorf("--pod-cidr: %w", err)
+	}
+	serviceCIDR, err := netip.ParsePrefix(cfg.ServiceCIDR)
+	if err != nil {
+		return fmt.Errorf("--service-cidr: %w", err)
+	}
+	if podCIDR.Overlaps(serviceCIDR) {
+		return fmt.Errorf("--pod-cidr %s and --service-cidr %s overlap", podCIDR, serviceCIDR)
+	}
+	all := registry.New(cfg.Store, registry.Config{Validator: reconciler.Rules{}, ServiceCIDR: serviceCIDR})
+	election := registry.ElectionConfig{Store: cfg.Store, Role: "reconcile", ID: processID(), Dead: isDead, Logger: cfg.Logger}
+	return registry.Lead(ctx, election, func(ctx context.Context, fence registry.Guard) error {
+		return cfg.lead(ctx, all.Fenced(fence), podCIDR)
+	})
+}
+
+func (cfg Config) lead(ctx context.Context, regs *registry.Registries, podCIDR netip.Prefix) error {
+	cfg.Logger.Debug("leading", "id", processID())
+	mirror := registry.NewMirror(registry.MirrorConfig{Store: cfg.Store, Logger: cfg.Logger, Skip: skipped})
+	recorder := registry.NewRecorder(registry.RecorderConfig{Store: cfg.Store, Component: "reconcile", Logger: cfg.Logger})
+	registerer := prometheus.NewRegistry() // a second term registers anew
+	if err := cfg.Registerer.Register(registerer); err != nil {
+		return err
+	}
+	defer cfg.Registerer.Unregister(registerer)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return mirror.Run(ctx) })
+	g.Go(func() error { return recorder.Run(ctx) })
+	g.Go(func() error {
+		return manager.Run(ctx, manager.Config{
+			Registries: regs, Mirror: mirror, Recorder: recorder, Logger: cfg.Logger, Registerer: registerer,
+			PodCIDR: podCIDR, EvictAfter: cfg.EvictAfter,
+		})
+	})
+	g.Go(func() error {
+		return reconciler.Run(ctx, reconciler.Config{
+			Sources: cfg.Sources, Registries: regs, Mirror: mirror, Validator: reconciler.Rules{}, AllowEmpty: cfg.AllowEmpty,
+			Synced: cfg.Synced, Logger: cfg.Logger, Registerer: registerer,
+		})
+	})
+	return g.Wait()
+}
+
+// skipped are the keys that the control plane decides nothing by.
+func skipped(key string) bool {
+	return strings.HasPrefix(key, schema.Events.Prefix(""))
+}

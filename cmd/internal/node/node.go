@@ -1,0 +1,240 @@
+// Package node puts a node agent together: containerd, network, volumes,
+// images from a directory, and the agent over them. The nodeagent program and
+// `reconcile up` call it.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/evenkeel/evenkeel/cmd/internal/command"
+	"github.com/evenkeel/evenkeel/nodeagent"
+	"github.com/evenkeel/evenkeel/nodeagent/network"
+	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/nodeagent/runtime/containerd"
+	"github.com/evenkeel/evenkeel/nodeagent/volume"
+	"github.com/evenkeel/evenkeel/schema/registry"
+)
+
+// Flags say what machine an agent works on.
+type Flags struct {
+	Name           string
+	IP             string
+	Labels         map[string]string
+	DataDir        string
+	RunDir         string
+	LogDir         string
+	Images         string
+	Containerd     string
+	OCIRuntime     string
+	PlainHTTP      []string
+	DNS            string
+	Domain         string
+	ServiceCIDR    string
+	ReservedCPU    int64
+	ReservedMemory int64
+}
+
+// DefaultDNS is where pods ask for names: an address on every node's lo.
+const DefaultDNS = "169.254.20.10"
+
+// AddFlags adds the flags.
+func (f *Flags) AddFlags(cmd *cobra.Command) {
+	f.AddPlaceFlags(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.IP, "node-ip", "", "address at which other nodes reach this one (default: that of the default route)")
+	flags.StringToStringVar(&f.Labels, "node-labels", nil, "labels of the node: key=value, separated by commas")
+	flags.StringVar(&f.Images, "images", "", "directory of OCI and docker archives (.tar, .tar.gz, .tgz) to load, now and when they appear")
+	flags.StringSliceVar(&f.PlainHTTP, "plain-http", nil, "registries (host or host:port) that are asked without TLS, beside those on loopback")
+	flags.StringVar(&f.DNS, "dns-address", DefaultDNS, "address of the name server in pods; empty for the machine's own")
+	flags.StringVar(&f.Domain, "cluster-domain", "cluster.local", "domain of services")
+	flags.Int64Var(&f.ReservedCPU, "reserved-cpu", 0, "milli-CPUs that pods cannot ask for")
+	flags.Int64Var(&f.ReservedMemory, "reserved-memory", 0, "bytes of memory that pods cannot ask for")
+}
+
+// AddPlaceFlags adds only the flags that say where a node keeps its things,
+// which is all that its removal needs.
+func (f *Flags) AddPlaceFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.Name, "node-name", "", "name of the node (default: the host's name)")
+	flags.StringVar(&f.DataDir, "data-dir", "/var/lib/evenkeel", "directory of everything that lasts")
+	flags.StringVar(&f.RunDir, "run-dir", "", "directory of what a reboot clears (default /run/evenkeel/NODE)")
+	flags.StringVar(&f.LogDir, "log-dir", "/var/log/pods", "directory of the containers' logs")
+	flags.StringVar(&f.Containerd, "containerd", "", "containerd's socket (default: the machine's, or else a private one)")
+	flags.StringVar(&f.OCIRuntime, "oci-runtime", "runc", "program that makes containers: runc or crun")
+}
+
+// Complete fills in what the flags left out and checks them.
+func (f *Flags) Complete() error {
+	if f.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("--node-name: %w", err)
+		}
+		f.Name = strings.ToLower(host)
+	}
+	if f.RunDir == "" {
+		f.RunDir = filepath.Join("/run/evenkeel", f.Name)
+	}
+	for _, dir := range []*string{&f.DataDir, &f.RunDir, &f.LogDir} {
+		absolute, err := filepath.Abs(*dir)
+		if err != nil {
+			return err
+		}
+		*dir = absolute
+	}
+	if f.IP == "" {
+		f.IP = ownAddress().String()
+	}
+	if _, err := netip.ParseAddr(f.IP); err != nil {
+		return fmt.Errorf("--node-ip: %w", err)
+	}
+	if f.OCIRuntime != "runc" && f.OCIRuntime != "crun" {
+		return fmt.Errorf("--oci-runtime %q: must be runc or crun", f.OCIRuntime)
+	}
+	return nil
+}
+
+// Addr is the node's address.
+func (f *Flags) Addr() netip.Addr { return netip.MustParseAddr(f.IP) }
+
+// Node is a machine put together: Run runs its agent.
+type Node struct {
+	flags   Flags
+	logger  *slog.Logger
+	runtime *containerd.Runtime
+	network *network.Network
+	volumes *volume.Manager
+}
+
+// cgroupRoot is the parent of the node's pods' cgroups.
+func (f *Flags) cgroupRoot() string { return "/evenkeel/" + f.Name }
+
+func (f *Flags) privateDir() string { return filepath.Join(f.DataDir, "containerd") }
+
+// Open connects to containerd, the machine's own or else a private one, and
+// prepares network and volumes. The caller calls Close.
+func Open(ctx context.Context, f Flags, logger *slog.Logger) (*Node, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("must be root: it makes namespaces, mounts and cgroups")
+	}
+	if _, err := exec.LookPath(f.OCIRuntime); err != nil {
+		return nil, fmt.Errorf("%s is not installed: apt-get install %s", f.OCIRuntime, f.OCIRuntime)
+	}
+	address, err := f.containerd(ctx, logger)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{flags: f, logger: logger}
+	n.runtime, err = containerd.New(ctx, containerd.Config{
+		Address: address, Node: f.Name, OCIRuntime: f.OCIRuntime, PlainHTTP: f.PlainHTTP,
+		StateDir: filepath.Join(f.RunDir, "exec"), CgroupRoot: f.cgroupRoot(), Logger: logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := n.openRest(); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) openRest() error {
+	cfg := network.Config{Node: n.flags.Name, RunDir: n.flags.RunDir, NodeIP: n.flags.Addr(), Masquerade: true, Logger: n.logger}
+	if n.flags.ServiceCIDR != "" {
+		cidr, err := netip.ParsePrefix(n.flags.ServiceCIDR)
+		if err != nil {
+			return fmt.Errorf("--service-cidr: %w", err)
+		}
+		cfg.Unmasqueraded = []netip.Prefix{cidr}
+	}
+	var err error
+	if n.network, err = network.New(cfg); err != nil {
+		return err
+	}
+	n.volumes, err = volume.New(volume.Config{Dir: filepath.Join(n.flags.DataDir, "pods", n.flags.Name), Logger: n.logger})
+	return err
+}
+
+// containerd finds the daemon to use.
+func (f *Flags) containerd(ctx context.Context, logger *slog.Logger) (string, error) {
+	if f.Containerd != "" {
+		_, err := containerd.Detect(ctx, f.Containerd)
+		return f.Containerd, err
+	}
+	if _, err := containerd.Detect(ctx, containerd.SystemAddress); err == nil {
+		return containerd.SystemAddress, nil
+	}
+	return containerd.StartPrivate(ctx, containerd.PrivateConfig{Dir: f.privateDir(), Logger: logger})
+}
+
+// Close releases connections; everything that runs goes on.
+func (n *Node) Close() {
+	if n.network != nil {
+		n.network.Close()
+	}
+	if err := n.runtime.Close(); err != nil {
+		n.logger.Warn("close containerd", "error", err)
+	}
+}
+
+// Runtime is the node's container runtime.
+func (n *Node) Runtime() rt.Runtime { return n.runtime }
+
+// Run runs the agent and follows the image directory until ctx ends.
+func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometheus.Registerer) error {
+	recorder := registry.NewRecorder(registry.RecorderConfig{Store: store, Component: "nodeagent", Host: n.flags.Name, Logger: n.logger})
+	images := make(chan struct{}, 1)
+	capacity, err := capacity()
+	if err != nil {
+		return err
+	}
+	cfg := nodeagent.Config{
+		Node: n.flags.Name, NodeIP: n.flags.Addr(), Labels: n.flags.Labels, Version: command.Version,
+		Store: store, Runtime: n.runtime, Network: n.network, Volumes: n.volumes, Recorder: recorder,
+		Capacity: capacity, Reserved: nodeagent.Capacity{MilliCPU: n.flags.ReservedCPU, Memory: n.flags.ReservedMemory},
+		Domain: n.flags.Domain, CgroupRoot: n.flags.cgroupRoot(), LogDir: n.flags.LogDir,
+		ImagesChanged: images, Logger: n.logger, Registerer: registerer,
+	}
+	if n.flags.DNS != "" {
+		if cfg.DNS, err = netip.ParseAddr(n.flags.DNS); err != nil {
+			return fmt.Errorf("--dns-address: %w", err)
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return recorder.Run(ctx) })
+	g.Go(func() error { return nodeagent.Run(ctx, cfg) })
+	if n.flags.Images != "" {
+		loader := imageLoader{dir: n.flags.Images, state: filepath.Join(n.flags.DataDir, "images-"+n.flags.Name+".json"), runtime: n.runtime, logger: n.logger, loaded: images}
+		g.Go(func() error { return loader.run(ctx) })
+	}
+	return g.Wait()
+}
+
+// maxPods is how many pods a node takes, as Kubernetes' default.
+const maxPods = 110
+
+func capacity() (nodeagent.Capacity, error) {
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return nodeagent.Capacity{}, err
+	}
+	var kib int64
+	if _, err := fmt.Sscanf(string(data), "MemTotal: %d kB", &kib); err != nil {
+		return nodeagent.Capacity{}, fmt.Errorf("/proc/meminfo: %w", err)
+	}
+	return nodeagent.Capacity{MilliCPU: int64(runtime.NumCPU()) * 1000, Memory: kib << 10, Pods: maxPods}, nil
+}

@@ -1,0 +1,114 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/evenkeel/evenkeel/nodeagent/network"
+	"github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/nodeagent/volume"
+	"github.com/evenkeel/evenkeel/schema/registry"
+)
+
+// Network gives pods their namespaces and addresses. network.Network is the
+// real one.
+type Network interface {
+	Setup(ctx context.Context, pod network.Pod) (network.Sandbox, error)
+	Teardown(ctx context.Context, uid string) error
+	List() ([]network.Sandbox, error)
+	SetPodCIDR(cidr netip.Prefix) error
+	SetPeers(ctx context.Context, peers []network.Peer) error
+}
+
+// Volumes makes what pods mount. volume.Manager is the real one.
+type Volumes interface {
+	Prepare(ctx context.Context, pod *corev1.Pod, refs volume.Refs) (map[string]string, error)
+	Update(pod *corev1.Pod, refs volume.Refs) error
+	Remove(podUID string) error
+	List() ([]string, error)
+	Files(podUID string) string
+	SubPath(podUID, container, volumePath, subPath string) (string, error)
+	WriteHosts(podUID string, hosts volume.Hosts) (string, error)
+	WriteResolvConf(podUID string, conf volume.Resolv) (string, error)
+	TerminationLog(podUID, container string, attempt int) (string, error)
+	ReadTerminationLog(podUID, container string, attempt int) string
+}
+
+// Config says for which machine an agent works and with what.
+type Config struct {
+	Node    string            // name; a DNS subdomain, unique in the cluster
+	NodeIP  netip.Addr        // where other nodes reach this one
+	Labels  map[string]string // of the node, beside the usual ones
+	Version string            // of Evenkeel, for the node's status
+
+	Store    registry.Store
+	Runtime  runtime.Runtime
+	Network  Network
+	Volumes  Volumes
+	Recorder *registry.Recorder
+
+	Capacity Capacity // of the machine; what pods may ask for is Capacity less Reserved
+	Reserved Capacity
+
+	DNS          netip.Addr    // address of the cluster's name server in pods; invalid: none
+	Domain       string        // default "cluster.local"
+	ResolvConf   string        // of the machine; default /etc/resolv.conf
+	CgroupRoot   string        // parent of all pods' cgroups; default "/evenkeel/<node>"
+	LogDir       string        // default "/var/log/pods"
+	LeaseTTL     time.Duration // how long a dead agent counts as alive; default 10 s
+	StartWorkers int           // how many containers are started at once; default 4
+
+	// ImagesChanged, if set, is sent to when images were loaded from outside:
+	// pods that wait for one try again at once.
+	ImagesChanged <-chan struct{}
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Capacity is what a machine has.
+type Capacity struct {
+	MilliCPU int64
+	Memory   int64 // bytes
+	Pods     int64
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Node == "":
+		return errors.New("nodeagent: Node is empty")
+	case !c.NodeIP.IsValid():
+		return fmt.Errorf("nodeagent: NodeIP of %s is not set", c.Node)
+	case c.Store == nil, c.Runtime == nil, c.Network == nil, c.Volumes == nil, c.Recorder == nil, c.Logger == nil:
+		return errors.New("nodeagent: Store, Runtime, Network, Volumes, Recorder and Logger are required")
+	}
+	if c.Domain == "" {
+		c.Domain = "cluster.local"
+	}
+	if c.ResolvConf == "" {
+		c.ResolvConf = "/etc/resolv.conf"
+	}
+	if c.CgroupRoot == "" {
+		c.CgroupRoot = "/evenkeel/" + c.Node
+	}
+	if c.LogDir == "" {
+		c.LogDir = "/var/log/pods"
+	}
+	if c.LeaseTTL == 0 {
+		c.LeaseTTL = 10 * time.Second
+	}
+	if c.StartWorkers == 0 {
+		c.StartWorkers = 4
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+	return nil
+}

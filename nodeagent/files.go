@@ -1,0 +1,55 @@
+package nodeagent
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/evenkeel/evenkeel/nodeagent/network"
+	"github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/nodeagent/volume"
+)
+
+// writeFiles makes the files that every container of a pod sees under /etc.
+func (a *agent) writeFiles(pod *corev1.Pod, sandbox network.Sandbox) ([]runtime.Mount, error) {
+	resolv, err := a.resolvFor(pod)
+	if err != nil {
+		return nil, err
+	}
+	resolvPath, err := a.cfg.Volumes.WriteResolvConf(string(pod.UID), resolv)
+	if err != nil {
+		return nil, fmt.Errorf("resolv.conf: %w", err)
+	}
+	mounts := []runtime.Mount{{Source: resolvPath, Destination: "/etc/resolv.conf"}}
+	if pod.Spec.HostNetwork {
+		return mounts, nil
+	}
+	hosts := volume.Hosts{IPs: []string{sandbox.IP.String()}, Hostname: hostname(pod), Aliases: pod.Spec.HostAliases}
+	if pod.Spec.Subdomain != "" {
+		hosts.Domain = pod.Spec.Subdomain + "." + pod.Namespace + ".svc." + a.cfg.Domain
+	}
+	hostsPath, err := a.cfg.Volumes.WriteHosts(string(pod.UID), hosts)
+	if err != nil {
+		return nil, fmt.Errorf("hosts: %w", err)
+	}
+	namePath := filepath.Join(a.cfg.Volumes.Files(string(pod.UID)), "hostname")
+	if err := os.WriteFile(namePath, []byte(hostname(pod)+"\n"), 0o644); err != nil {
+		return nil, fmt.Errorf("hostname: %w", err)
+	}
+	return append(mounts, runtime.Mount{Source: hostsPath, Destination: "/etc/hosts"},
+		runtime.Mount{Source: namePath, Destination: "/etc/hostname"}), nil
+}
+
+func (a *agent) resolvFor(pod *corev1.Pod) (volume.Resolv, error) {
+	text, err := os.ReadFile(a.cfg.ResolvConf)
+	if err != nil && !os.IsNotExist(err) {
+		return volume.Resolv{}, fmt.Errorf("resolv.conf of the node: %w", err)
+	}
+	cluster := volume.ClusterDNS{Domain: a.cfg.Domain}
+	if a.cfg.DNS.IsValid() {
+		cluster.Servers = []string{a.cfg.DNS.String()}
+	}
+	return volume.PodResolv(pod, cluster, volume.ParseResolvConf(text)), nil
+}

@@ -1,0 +1,177 @@
+package nodeagent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	goruntime "runtime"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/registry"
+)
+
+// register says that the node is there, holds its lease, and says when it is
+// ready: after everything that it should not have is gone. It writes nothing
+// while nothing changes but the lease.
+func (a *agent) register(ctx context.Context) error {
+	var said []byte
+	for ctx.Err() == nil {
+		status, err := a.nodeStatus(ctx)
+		if err == nil && !bytes.Equal(status, said) {
+			op := registry.Put(schema.NodeStatusPrefix+a.cfg.Node, status)
+			if _, err = a.cfg.Store.Commit(ctx, registry.Txn{Ops: []registry.Op{op}}); err == nil {
+				said = status
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			a.cfg.Logger.Warn("node status not written, will be tried again", "error", err)
+			wait(ctx, time.Second)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-a.nodeChanged:
+		case <-time.After(resync):
+			said = a.confirmed(ctx, said)
+		}
+	}
+	return nil
+}
+
+// confirmed returns what the store has of the node's status, so that one that
+// was deleted is written anew.
+func (a *agent) confirmed(ctx context.Context, said []byte) []byte {
+	kv, err := a.cfg.Store.Get(ctx, schema.NodeStatusPrefix+a.cfg.Node)
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return said
+	}
+	return kv.Value
+}
+
+// holdLease keeps the node's presence up from the time it is ready, with a new
+// lease whenever one is lost.
+func (a *agent) holdLease(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.settled:
+	}
+	for ctx.Err() == nil {
+		err := a.leaseOnce(ctx)
+		if err != nil && ctx.Err() == nil {
+			a.cfg.Logger.Warn("node lease lost", "error", err)
+			wait(ctx, time.Second)
+		}
+	}
+	return nil
+}
+
+// leaseOnce takes over the node's presence from an earlier process of the same
+// node and holds it until it is lost. It is not revoked at the end: an agent
+// that is restarted within the TTL was never away.
+func (a *agent) leaseOnce(ctx context.Context) error {
+	lease, err := a.cfg.Store.Grant(ctx, a.cfg.LeaseTTL)
+	if err != nil {
+		return err
+	}
+	op := registry.Op{Key: schema.NodeLeasePrefix + a.cfg.Node, Value: []byte(a.cfg.NodeIP.String()), Lease: lease}
+	if _, err := a.cfg.Store.Commit(ctx, registry.Txn{Ops: []registry.Op{op}}); err != nil {
+		return err
+	}
+	return registry.HoldLease(ctx, a.cfg.Store, lease, a.cfg.LeaseTTL)
+}
+
+func (a *agent) nodeStatus(ctx context.Context) ([]byte, error) {
+	version, err := a.cfg.Runtime.Version(ctx)
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady", Message: "node agent runs pods"}
+	switch {
+	case err != nil:
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "RuntimeDown", err.Error()
+	case !isClosed(a.settled):
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "Starting", "node agent has not taken over the node yet"
+	}
+	ready.LastTransitionTime = a.sinceReady(ready.Status)
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.cfg.Node, Labels: a.nodeLabels()}}
+	node.Status = corev1.NodeStatus{
+		Capacity:    resources(a.cfg.Capacity),
+		Allocatable: resources(less(a.cfg.Capacity, a.cfg.Reserved)),
+		Conditions:  []corev1.NodeCondition{ready},
+		Addresses: []corev1.NodeAddress{
+			{Type: corev1.NodeInternalIP, Address: a.cfg.NodeIP.String()},
+			{Type: corev1.NodeHostName, Address: a.cfg.Node},
+		},
+		NodeInfo: nodeInfo(a.cfg.Version, version),
+	}
+	return schema.Encode(node)
+}
+
+// sinceReady dates the node's readiness.
+func (a *agent) sinceReady(status corev1.ConditionStatus) metav1.Time {
+	if a.readySince.IsZero() || a.readyStatus != status {
+		a.readyStatus, a.readySince = status, *stamp(time.Now())
+	}
+	return a.readySince
+}
+
+func (a *agent) nodeLabels() map[string]string {
+	labels := map[string]string{
+		corev1.LabelHostname: a.cfg.Node, corev1.LabelOSStable: goruntime.GOOS, corev1.LabelArchStable: goruntime.GOARCH,
+	}
+	for k, v := range a.cfg.Labels {
+		labels[k] = v
+	}
+	return labels
+}
+
+func resources(c Capacity) corev1.ResourceList {
+	return corev1.ResourceList{
+		corev1.ResourceCPU:    *resource.NewMilliQuantity(c.MilliCPU, resource.DecimalSI),
+		corev1.ResourceMemory: *resource.NewQuantity(c.Memory, resource.BinarySI),
+		corev1.ResourcePods:   *resource.NewQuantity(c.Pods, resource.DecimalSI),
+	}
+}
+
+func less(a, b Capacity) Capacity {
+	return Capacity{MilliCPU: a.MilliCPU - b.MilliCPU, Memory: a.Memory - b.Memory, Pods: a.Pods - b.Pods}
+}
+
+func nodeInfo(version, runtimeVersion string) corev1.NodeSystemInfo {
+	return corev1.NodeSystemInfo{
+		MachineID: firstLine("/etc/machine-id"), BootID: firstLine("/proc/sys/kernel/random/boot_id"),
+		KernelVersion: firstLine("/proc/sys/kernel/osrelease"), OSImage: osImage(),
+		OperatingSystem: goruntime.GOOS, Architecture: goruntime.GOARCH,
+		ContainerRuntimeVersion: runtimeVersion, KubeletVersion: version,
+	}
+}
+
+func firstLine(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	return line
+}
+
+func osImage() string {
+	data, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return goruntime.GOOS
+	}
+	for line := range strings.Lines(string(data)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
+			return strings.Trim(name, `"`)
+		}
+	}
+	return goruntime.GOOS
+}
