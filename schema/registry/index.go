@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -56,6 +57,22 @@ func ownerOf(obj schema.Object) string {
 		return string(ref.UID)
 	}
 	return "/" + pod.Namespace
+}
+
+// serviceOf is the service that an endpoint slice is of, as "namespace/name".
+func serviceOf(obj schema.Object) string {
+	slice, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok || slice.Labels[discoveryv1.LabelServiceName] == "" {
+		return ""
+	}
+	return slice.Namespace + "/" + slice.Labels[discoveryv1.LabelServiceName]
+}
+
+// SlicesOf returns the keys of the endpoint slices that carry a service's name.
+func (m *Mirror) SlicesOf(namespace, service string) []schema.Key {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.byService.sorted(namespace + "/" + service)
 }
 
 // PodsOn returns the keys of the pods that are bound to a node.

@@ -30,16 +30,17 @@ type MirrorConfig struct {
 type Mirror struct {
 	cfg MirrorConfig
 
-	mu      sync.Mutex
-	state   *joiner
-	raw     rawKeys                    // keys that are no part of an object
-	paths   map[string]map[string]bool // by prefix: all keys held, for a relist
-	at      map[string]int64           // by prefix: revision seen; 0 before the first list
-	moved   chan struct{}              // closed and replaced when at changes
-	subs    map[*Subscription]bool
-	byNode  index // pods by node name
-	byOwner index // pods by ownerOf
-	synced  chan struct{}
+	mu        sync.Mutex
+	state     *joiner
+	raw       rawKeys                    // keys that are no part of an object
+	paths     map[string]map[string]bool // by prefix: all keys held, for a relist
+	at        map[string]int64           // by prefix: revision seen; 0 before the first list
+	moved     chan struct{}              // closed and replaced when at changes
+	subs      map[*Subscription]bool
+	byNode    index // pods by node name
+	byOwner   index // pods by ownerOf
+	byService index // endpoint slices by serviceOf
+	synced    chan struct{}
 }
 
 // NewMirror returns an empty mirror; Run fills it.
@@ -56,7 +57,7 @@ func NewMirror(cfg MirrorConfig) *Mirror {
 	state, _ := newJoiner(nil)
 	return &Mirror{
 		cfg: cfg, state: state, raw: rawKeys{}, paths: map[string]map[string]bool{}, at: map[string]int64{},
-		moved: make(chan struct{}), subs: map[*Subscription]bool{}, byNode: index{}, byOwner: index{}, synced: make(chan struct{}),
+		moved: make(chan struct{}), subs: map[*Subscription]bool{}, byNode: index{}, byOwner: index{}, byService: index{}, synced: make(chan struct{}),
 	}
 }
 
@@ -173,6 +174,7 @@ func (m *Mirror) applyLocked(c Change) {
 	after := m.state.objects[key.Resource][key]
 	m.byNode.move(key, nodeOf(before), nodeOf(after))
 	m.byOwner.move(key, ownerOf(before), ownerOf(after))
+	m.byService.move(key, serviceOf(before), serviceOf(after))
 	m.markLocked(key)
 }
 
