@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
 	"github.com/evenkeel/evenkeel/schema/registry/etcd"
 )
@@ -37,9 +39,10 @@ func (f *Flags) AddFlags(cmd *cobra.Command) {
 // Given reports whether --etcd was.
 func (f *Flags) Given() bool { return len(f.Endpoints) > 0 }
 
-// Open connects and makes sure that etcd answers, within a few seconds. The
-// caller calls close.
-func (f *Flags) Open(ctx context.Context) (store registry.Store, closeClient func() error, err error) {
+// Open connects. An etcd that does not answer yet is waited for, with a line in
+// the log, until ctx ends: after a power cut all machines start at once. The
+// caller calls closeClient.
+func (f *Flags) Open(ctx context.Context, logger *slog.Logger) (store registry.Store, closeClient func() error, err error) {
 	if !f.Given() {
 		return nil, nil, errors.New("--etcd is needed: host:port of the cluster's etcd")
 	}
@@ -55,13 +58,29 @@ func (f *Flags) Open(ctx context.Context) (store registry.Store, closeClient fun
 		return nil, nil, fmt.Errorf("etcd %s: %w", strings.Join(f.Endpoints, ","), err)
 	}
 	store = etcd.NewStore(client)
-	first, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if _, err := store.Get(first, "/registry/any"); err != nil && !errors.Is(err, registry.ErrNotFound) {
-		_ = client.Close()
-		return nil, nil, fmt.Errorf("etcd %s does not answer: is it running, and are the --etcd flags right? %w", strings.Join(f.Endpoints, ","), err)
+	if err := f.await(ctx, store, logger); err != nil {
+		return nil, nil, errors.Join(err, client.Close())
 	}
 	return store, client.Close, nil
+}
+
+func (f *Flags) await(ctx context.Context, store registry.Store, logger *slog.Logger) error {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, 3*time.Second)
+		_, err := store.Get(attempt, schema.Root)
+		cancel()
+		if err == nil || errors.Is(err, registry.ErrNotFound) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("etcd %s does not answer: %w", strings.Join(f.Endpoints, ","), err)
+		}
+		logger.Warn("etcd does not answer, waiting for it; is it running, and are the --etcd flags right?", "etcd", f.Endpoints, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 func (f *Flags) tls() (*tls.Config, error) {

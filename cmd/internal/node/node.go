@@ -13,13 +13,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/evenkeel/evenkeel/cmd/internal/command"
+	"github.com/evenkeel/evenkeel/cmd/internal/machine"
 	"github.com/evenkeel/evenkeel/nodeagent"
 	"github.com/evenkeel/evenkeel/nodeagent/network"
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
@@ -47,9 +47,6 @@ type Flags struct {
 	ReservedMemory int64
 }
 
-// DefaultDNS is where pods ask for names: an address on every node's lo.
-const DefaultDNS = "169.254.20.10"
-
 // AddFlags adds the flags.
 func (f *Flags) AddFlags(cmd *cobra.Command) {
 	f.AddPlaceFlags(cmd)
@@ -58,7 +55,7 @@ func (f *Flags) AddFlags(cmd *cobra.Command) {
 	flags.StringToStringVar(&f.Labels, "node-labels", nil, "labels of the node: key=value, separated by commas")
 	flags.StringVar(&f.Images, "images", "", "directory of OCI and docker archives (.tar, .tar.gz, .tgz) to load, now and when they appear")
 	flags.StringSliceVar(&f.PlainHTTP, "plain-http", nil, "registries (host or host:port) that are asked without TLS, beside those on loopback")
-	flags.StringVar(&f.DNS, "dns-address", DefaultDNS, "address of the name server in pods; empty for the machine's own")
+	flags.StringVar(&f.DNS, "dns-address", machine.DefaultDNS, "address of the name server in pods; empty for the machine's own")
 	flags.StringVar(&f.Domain, "cluster-domain", "cluster.local", "domain of services")
 	flags.Int64Var(&f.ReservedCPU, "reserved-cpu", 0, "milli-CPUs that pods cannot ask for")
 	flags.Int64Var(&f.ReservedMemory, "reserved-memory", 0, "bytes of memory that pods cannot ask for")
@@ -78,12 +75,9 @@ func (f *Flags) AddPlaceFlags(cmd *cobra.Command) {
 
 // Complete fills in what the flags left out and checks them.
 func (f *Flags) Complete() error {
-	if f.Name == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return fmt.Errorf("--node-name: %w", err)
-		}
-		f.Name = strings.ToLower(host)
+	var err error
+	if f.Name, f.IP, err = machine.Identity(f.Name, f.IP); err != nil {
+		return err
 	}
 	if f.RunDir == "" {
 		f.RunDir = filepath.Join("/run/evenkeel", f.Name)
@@ -94,12 +88,6 @@ func (f *Flags) Complete() error {
 			return err
 		}
 		*dir = absolute
-	}
-	if f.IP == "" {
-		f.IP = ownAddress().String()
-	}
-	if _, err := netip.ParseAddr(f.IP); err != nil {
-		return fmt.Errorf("--node-ip: %w", err)
 	}
 	if f.OCIRuntime != "runc" && f.OCIRuntime != "crun" {
 		return fmt.Errorf("--oci-runtime %q: must be runc or crun", f.OCIRuntime)

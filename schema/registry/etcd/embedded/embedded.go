@@ -204,3 +204,22 @@ func (c *slogCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 
 // Sync implements zapcore.Core.
 func (c *slogCore) Sync() error { return nil }
+
+// Owner returns the process that runs an etcd in a directory, or 0.
+func Owner(dir string) (pid int, err error) {
+	lock, err := os.Open(filepath.Join(dir, "lock"))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("etcd data directory: %w", err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); err == nil {
+		return 0, nil
+	}
+	if _, err := fmt.Fscan(lock, &pid); err != nil {
+		return 0, fmt.Errorf("etcd data directory %s: %w, and its lock names no process", dir, ErrInUse)
+	}
+	return pid, nil
+}

@@ -1,0 +1,66 @@
+// Command nodeagent runs the pods that are bound to this machine.
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/evenkeel/evenkeel/cmd/internal/backend"
+	"github.com/evenkeel/evenkeel/cmd/internal/command"
+	"github.com/evenkeel/evenkeel/cmd/internal/node"
+)
+
+func main() { os.Exit(command.Main(newCommand())) }
+
+func newCommand() *cobra.Command {
+	var (
+		logging command.Logging
+		monitor command.Monitor
+		etcd    backend.Flags
+		flags   node.Flags
+	)
+	cmd := &cobra.Command{
+		Use:   "nodeagent --etcd host:port [flags]",
+		Short: "Run the pods that are bound to this machine",
+		Long: `nodeagent registers this machine as a node, watches its own bindings in etcd
+and runs the pods on containerd. Stopping or killing it stops no container;
+the next one takes them over. To remove all that it made, run
+` + "`reconcile down`" + ` with the same --node-name, --data-dir and --run-dir.`,
+		Example: `  nodeagent --etcd 10.0.0.1:2379
+  nodeagent --etcd 10.0.0.1:2379 --node-name edge-7 --node-labels site=oslo
+  nodeagent --etcd 10.0.0.1:2379 --images /srv/images`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			logger, err := logging.Logger()
+			if err != nil {
+				return err
+			}
+			if err := flags.Complete(); err != nil {
+				return err
+			}
+			store, closeStore, err := etcd.Open(cmd.Context(), logger)
+			if err != nil {
+				return err
+			}
+			defer closeStore()
+			n, err := node.Open(cmd.Context(), flags, logger)
+			if err != nil {
+				return err
+			}
+			defer n.Close()
+			logger.Info("node agent runs", "node", flags.Name, "address", flags.IP)
+			g, ctx := errgroup.WithContext(cmd.Context())
+			g.Go(func() error { return n.Run(ctx, store, monitor.Registry) })
+			g.Go(func() error { return monitor.Run(ctx, logger, func() error { return nil }) })
+			return g.Wait()
+		},
+	}
+	logging.AddFlags(cmd, "info")
+	monitor.AddFlags(cmd, "127.0.0.1:7401")
+	etcd.AddFlags(cmd)
+	flags.AddFlags(cmd)
+	cmd.Flags().StringVar(&flags.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range of cluster IPs, as the control plane has it")
+	return cmd
+}
