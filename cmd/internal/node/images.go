@@ -43,9 +43,8 @@ func isArchive(name string) bool {
 	return false
 }
 
-// run imports what is there and what appears until ctx ends.
-func (l *imageLoader) run(ctx context.Context) error {
-	known := l.remembered()
+// run imports what appears until ctx ends. known is what scan took in before.
+func (l *imageLoader) run(ctx context.Context, known map[string]archive) error {
 	hints := make(chan struct{}, 1)
 	hint := func() {
 		select {

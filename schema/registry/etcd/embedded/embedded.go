@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,7 +36,7 @@ type Server struct {
 	etcd   *embed.Etcd
 	client *clientv3.Client
 	lock   *os.File
-	socket string
+	logs   *slogCore
 }
 
 // ErrInUse is the error of Start for a directory that another process runs an
@@ -99,7 +100,8 @@ func start(ctx context.Context, dir string, cfg Config) (*Server, error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	ec := configFor(dir, socket, cfg)
+	logs := &slogCore{logger: cfg.Logger.With("component", "etcd"), quiet: &atomic.Bool{}}
+	ec := configFor(dir, socket, cfg, logs)
 	server, err := embed.StartEtcd(ec)
 	if err != nil {
 		return nil, err
@@ -112,7 +114,7 @@ func start(ctx context.Context, dir string, cfg Config) (*Server, error) {
 	defer timer.Stop()
 	select {
 	case <-server.Server.ReadyNotify():
-		return &Server{etcd: server, client: v3client.New(server.Server), socket: socket}, nil
+		return &Server{etcd: server, client: v3client.New(server.Server), logs: logs}, nil
 	case err = <-server.Err():
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -125,7 +127,7 @@ func start(ctx context.Context, dir string, cfg Config) (*Server, error) {
 
 // configFor keeps memory and idle work low: few entries held for followers
 // that do not exist, compaction on, room for 8 GiB.
-func configFor(dir, socket string, cfg Config) *embed.Config {
+func configFor(dir, socket string, cfg Config, logs *slogCore) *embed.Config {
 	ec := embed.NewConfig()
 	ec.Name = "evenkeel"
 	ec.Dir = filepath.Join(dir, "data")
@@ -142,7 +144,7 @@ func configFor(dir, socket string, cfg Config) *embed.Config {
 	ec.AutoCompactionRetention = "10m"
 	ec.QuotaBackendBytes = 8 << 30
 	ec.UnsafeNoFsync = cfg.NoSync
-	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&slogCore{logger: cfg.Logger.With("component", "etcd")}))
+	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(logs))
 	return ec
 }
 
@@ -154,6 +156,7 @@ func (s *Server) Err() <-chan error { return s.etcd.Err() }
 
 // Close stops the server and returns when its data is on disk.
 func (s *Server) Close() error {
+	s.logs.quiet.Store(true)
 	err := s.client.Close()
 	if errors.Is(err, context.Canceled) {
 		err = nil
@@ -162,18 +165,22 @@ func (s *Server) Close() error {
 	return errors.Join(err, s.lock.Close())
 }
 
-// slogCore passes etcd's warnings and errors on to slog.
+// slogCore passes etcd's warnings and errors on to slog, a level lower: what
+// stops etcd is an error that Start or Err returns.
 type slogCore struct {
 	logger *slog.Logger
 	fields []zapcore.Field
+	quiet  *atomic.Bool // closing: etcd complains of its own closed sockets
 }
 
 // Enabled implements zapcore.Core.
-func (c *slogCore) Enabled(level zapcore.Level) bool { return level >= zapcore.WarnLevel }
+func (c *slogCore) Enabled(level zapcore.Level) bool {
+	return level >= zapcore.WarnLevel && !c.quiet.Load()
+}
 
 // With implements zapcore.Core.
 func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
-	return &slogCore{logger: c.logger, fields: append(c.fields[:len(c.fields):len(c.fields)], fields...)}
+	return &slogCore{logger: c.logger, quiet: c.quiet, fields: append(c.fields[:len(c.fields):len(c.fields)], fields...)}
 }
 
 // Check implements zapcore.Core.
@@ -190,9 +197,9 @@ func (c *slogCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	for _, f := range append(c.fields[:len(c.fields):len(c.fields)], fields...) {
 		f.AddTo(enc)
 	}
-	level := slog.LevelWarn
+	level := slog.LevelInfo
 	if entry.Level > zapcore.WarnLevel {
-		level = slog.LevelError
+		level = slog.LevelWarn
 	}
 	attrs := make([]slog.Attr, 0, len(enc.Fields))
 	for k, v := range enc.Fields {
