@@ -28,6 +28,8 @@ type Loop struct {
 	Raw    string         // prefix of keys that are no objects, followed too; "" for none
 	After  int64          // revision that the mirror must have seen first: Registries.Term
 
+	First []schema.Key // worked on at the start, whether or not there is anything of the name
+
 	// Map names the keys that a changed key makes dirty; a changed raw key
 	// comes as the Name of a Key without a resource. It is called from one
 	// goroutine. Default: the key itself.
@@ -78,6 +80,7 @@ func (r *run) run(ctx context.Context) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	defer r.queue.close()
+	r.queue.add(r.First...)
 	var wg sync.WaitGroup
 	if len(r.Kinds) > 0 {
 		wg.Go(func() { r.feed(ctx, r.Mirror.Subscribe(r.Kinds...), r.dirty()) })

@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/evenkeel/evenkeel/reconciler/controller"
+	"github.com/evenkeel/evenkeel/reconciler/controller/endpoints"
+	"github.com/evenkeel/evenkeel/reconciler/controller/garbage"
+	"github.com/evenkeel/evenkeel/reconciler/controller/namespaces"
 	"github.com/evenkeel/evenkeel/reconciler/controller/nodelife"
 	"github.com/evenkeel/evenkeel/reconciler/controller/nodeview"
 	"github.com/evenkeel/evenkeel/reconciler/controller/replication"
@@ -79,6 +82,15 @@ func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Cont
 			return nodelife.Run(ctx, nodelife.Config{
 				Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("nodelife"), PodCIDR: cfg.PodCIDR, EvictAfter: cfg.EvictAfter,
 			})
+		},
+		"endpoints": func(ctx context.Context) error {
+			return endpoints.Run(ctx, endpoints.Config{Writer: writer, Metrics: metrics, Logger: logger("endpoints")})
+		},
+		"garbage": func(ctx context.Context) error {
+			return garbage.Run(ctx, garbage.Config{Writer: writer, Metrics: metrics, Logger: logger("garbage")})
+		},
+		"namespaces": func(ctx context.Context) error {
+			return namespaces.Run(ctx, namespaces.Config{Writer: writer, Metrics: metrics, Logger: logger("namespaces")})
 		},
 		"nodeview": func(ctx context.Context) error {
 			return nodeview.Run(ctx, nodeview.Config{Writer: writer, Metrics: metrics, Logger: logger("nodeview")})
