@@ -13,7 +13,7 @@ import (
 	"github.com/evenkeel/evenkeel/schema"
 )
 
-var update = flag.Bool("update", false, "rewrite testdata/refused.txt")
+var update = flag.Bool("update", false, "rewrite testdata/refused.txt and docs/supported.md")
 
 // server are the fields that only a server sets, which readers drop.
 var server = []string{

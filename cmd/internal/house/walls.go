@@ -113,7 +113,7 @@ var rooms = []room{
 // inTests are what any test may import beside what its package may: fakes,
 // suites and stores in memory, and the images that it runs.
 var inTests = []pattern{
-	"schema", "schema/registry/...", "nodeagent/runtime/fake", "proxy/proxytest", "reconciler/controller/controllertest", "testdata/images",
+	"schema/...", "nodeagent/runtime/fake", "proxy/proxytest", "reconciler/controller/controllertest", "testdata/images",
 }
 
 // Imports finds imports that go through a wall. A package that no room
