@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"log/slog"
+
+	"github.com/evenkeel/evenkeel/schema/registry/etcd/embedded"
+)
+
+// idle is how long a process is left alone before its memory is read.
+const idle = 10 * time.Second
+
+// measureMemory reads the memory of `reconcile up`, and of the three programs
+// apart, without a pod and with many.
+func measureMemory(ctx context.Context, bin string, _ int) ([]Result, error) {
+	s, err := startStage(ctx, bin)
+	if err != nil {
+		return nil, err
+	}
+	results, err := s.upMemory(ctx)
+	if err = errors.Join(err, s.close()); err != nil {
+		return nil, err
+	}
+	apart, err := threeMemory(ctx, bin)
+	return append(results, apart...), err
+}
+
+func (s *stage) upMemory(ctx context.Context) ([]Result, error) {
+	rest(ctx)
+	out, err := residents("reconcile up, idle", 150, s.up.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.holdPods(ctx); err != nil {
+		return nil, err
+	}
+	rest(ctx)
+	with, err := residents("reconcile up, 30 pods", 0, s.up.Process.Pid)
+	return append(out, with...), err
+}
+
+// holdPods commits pods that stay.
+func (s *stage) holdPods(ctx context.Context) error {
+	text := fmt.Sprintf("apiVersion: v1\nkind: ReplicationController\nmetadata: {name: held}\nspec:\n  replicas: %d\n  template:\n"+
+		"    metadata: {labels: {app: held}}\n    spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: %q}]}\n", manyPods, echoImage)
+	if err := os.WriteFile(filepath.Join(s.repo, "held.yaml"), []byte(text), 0o644); err != nil {
+		return err
+	}
+	if err := s.git("add", "held.yaml"); err != nil {
+		return err
+	}
+	if err := s.git("commit", "-qm", "held"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	return s.awaitPods(ctx, manyPods)
+}
+
+// threeMemory runs the three programs on an etcd in this process.
+func threeMemory(ctx context.Context, bin string) ([]Result, error) {
+	dir, err := os.MkdirTemp("/tmp", "ekb")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	source := filepath.Join(dir, "source")
+	if err := os.Mkdir(source, 0o755); err != nil {
+		return nil, err
+	}
+	server, err := embedded.Start(ctx, embedded.Config{Dir: filepath.Join(dir, "etcd"), NoSync: true, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, err
+	}
+	defer server.Close()
+	s := &stage{bin: bin, dir: dir}
+	endpoint := []string{"--listen", "", "--etcd", embedded.Endpoint(filepath.Join(dir, "etcd"))}
+	var out []Result
+	var started []*exec.Cmd
+	for _, program := range [][]string{
+		{"reconcile", source, "--data-dir", filepath.Join(dir, "data")},
+		append([]string{"nodeagent", "--dns-address", ""}, s.place()...),
+		{"proxy", "--node-name", benchNode, "--dns-address", ""},
+	} {
+		cmd := exec.Command(filepath.Join(bin, program[0]), append(program[1:], endpoint...)...)
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		started = append(started, cmd)
+	}
+	rest(ctx)
+	for _, cmd := range started {
+		results, err := residents(filepath.Base(cmd.Path)+", idle", 0, cmd.Process.Pid)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, results...)
+		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
+			return nil, err
+		}
+	}
+	if text, err := exec.Command(filepath.Join(bin, "reconcile"), append([]string{"down"}, s.place()...)...).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("reconcile down: %w: %s", err, text)
+	}
+	return out, nil
+}
+
+func rest(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(idle):
+	}
+}
+
+// residents reads a process's resident memory: all of it, and what is not
+// backed by files.
+func residents(name string, limit float64, pid int) ([]Result, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var out []Result
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var kib float64
+		if _, err := fmt.Sscanf(lines.Text(), "VmRSS: %f kB", &kib); err == nil {
+			out = append(out, summary(name+", resident", "MiB", limit, []float64{kib / 1024}))
+		}
+		if _, err := fmt.Sscanf(lines.Text(), "RssAnon: %f kB", &kib); err == nil {
+			out = append(out, summary(name+", anonymous", "MiB", 0, []float64{kib / 1024}))
+		}
+	}
+	return out, nil
+}
