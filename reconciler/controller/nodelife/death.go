@@ -68,7 +68,9 @@ func (l *life) observe(nodes map[string]Vital, name string, now time.Time) {
 	switch {
 	case m.NodePresent(name):
 		nodes[name] = Vital{Present: true}
-	case !known || before.Present:
+	case !known: // its lease may be about to come
+		nodes[name] = Vital{Since: now}
+	case before.Present:
 		nodes[name] = Vital{Since: now}
 		l.Logger.Warn("node is gone", "node", name, "evictAfter", l.EvictAfter)
 		l.Recorder.Event(node, corev1.EventTypeWarning, "NodeNotReady", fmt.Sprintf("Node %s status is now: NodeNotReady", name))
