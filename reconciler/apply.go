@@ -73,17 +73,27 @@ func freesClaims(c Change) bool {
 func (c Change) cost() int {
 	switch c.Action {
 	case Create:
-		return registry.Cost(registry.Write{Create: c.Object}) + 1
+		return registry.Cost(registry.Write{Create: c.Object}) + 2
 	case Update:
-		return registry.Cost(registry.Write{Update: c.Object}) + 1
+		return registry.Cost(registry.Write{Update: c.Object}) + 2
 	case Delete, Replace:
 		return registry.Cost(registry.Write{Delete: &registry.Deletion{Key: c.Key}}) + 1
 	}
-	return 1
+	return 2
 }
 
-// writes are a change's own write and that of its inventory entry.
+// writes are a change's own write and those of the inventory. An object that
+// another source had is no longer in that one's.
 func (c Change) writes() ([]registry.Write, error) {
+	writes, err := c.ownWrites()
+	if c.From != "" && c.Action != Replace {
+		old := registry.Delete(entryPath(c.From, c.Key))
+		writes = append(writes, registry.Write{Raw: &old})
+	}
+	return writes, err
+}
+
+func (c Change) ownWrites() ([]registry.Write, error) {
 	path := entryPath(c.Source, c.Key)
 	remove := registry.Delete(path)
 	switch c.Action {

@@ -122,10 +122,8 @@ func (p *Plan) want(in Input, key schema.Key, d Declared) error {
 		Key: key, Source: d.Source, Place: d.Item.Place, item: &d.Item,
 		Entry: entryOf(d.Item), Drift: applied && owned.Source == d.Source && owned.Entry.Hash == d.Item.Hash,
 	}
-	if applied && owned.Source != d.Source && !in.Read[owned.Source] {
-		p.Problems = append(p.Problems, Problem{Key: key, Place: d.Item.Place, Message: fmt.Sprintf(
-			"also declared by source %s at %s, which is not followed here: remove it from one of them", owned.Source, owned.Entry.place(owned.Source))})
-		return nil
+	if applied && owned.Source != d.Source {
+		c.From = owned.Source
 	}
 	if live == nil {
 		c.Action, c.Object = Create, d.Item.Object

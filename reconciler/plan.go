@@ -31,6 +31,7 @@ type Change struct {
 	Action Action
 	Key    schema.Key
 	Source string
+	From   string             // the source that had it before, if that was another one
 	Place  manifests.Position // where it is declared, or was
 	UID    types.UID          // of the live object, if there is one
 

@@ -366,3 +366,47 @@ func TestImmutableFieldRefusesTheRevision(t *testing.T) {
 		}
 	})
 }
+
+// TestObjectMovesToAnotherSource covers a directory that was given under
+// another path or a repository at another ref: the objects go along, and
+// nothing is made anew.
+func TestObjectMovesToAnotherSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTestbed(t)
+		old, renamed := &fakeSource{name: "old"}, &fakeSource{name: "new"}
+		old.set(map[string]string{"a.yaml": configMap("a", "1"), "b.yaml": configMap("b", "1")})
+		b.run(old)()
+		before, err := b.regs.Get(t.Context(), schema.ConfigMaps.Key("shop", "a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		renamed.set(map[string]string{"a.yaml": configMap("a", "1")})
+		stop := b.run(renamed)
+		defer stop()
+		after, err := b.regs.Get(t.Context(), schema.ConfigMaps.Key("shop", "a"))
+		if err != nil || after.GetUID() != before.GetUID() {
+			t.Errorf("object was made anew: %v", err)
+		}
+		expect(t, "what the new source does not say", []string{"a", "b"}, b.has(schema.ConfigMaps))
+		kvs, _, err := b.store.List(t.Context(), schema.SourcesPrefix, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inventory, _, err := Books(kvs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		owners := map[string]string{}
+		for key, owned := range inventory {
+			owners[key.Name] = owned.Source
+		}
+		expect(t, "owners", map[string]string{"a": "new", "b": "old"}, owners)
+		entries := 0
+		for _, kv := range kvs {
+			if strings.HasSuffix(kv.Key, "/configmaps/shop/a") {
+				entries++
+			}
+		}
+		expect(t, "entries of a", 1, entries)
+	})
+}
