@@ -80,7 +80,7 @@ test-packages: ## the tests of all packages, with the race detector
 test-e2e: build images ## the programs from end to end, on real containers
 	@printf '==> end to end\n'
 	@$(NO_ROOT)
-	@go test -race -vet=off -count=1 -v -timeout 15m $(TEST_EXEC) ./cmd/e2e/...
+	@EVENKEEL_BIN=$(CURDIR)/.build/bin go test -race -vet=off -count=1 -v -timeout 15m $(TEST_EXEC) ./cmd/e2e/...
 
 bench: build images ## measure, as bench/results.json too (BENCH='-n 3 -only pods')
 	@.ci/install run
@@ -90,7 +90,7 @@ bench: build images ## measure, as bench/results.json too (BENCH='-n 3 -only pod
 N ?= 20
 soak: build images ## the end-to-end tests N times (N=20), and properties with new seeds
 	@.ci/install test
-	@go test -race -vet=off -count=$(N) -timeout 0 $(TEST_EXEC) ./cmd/e2e/...
+	@EVENKEEL_BIN=$(CURDIR)/.build/bin go test -race -vet=off -count=$(N) -timeout 0 $(TEST_EXEC) ./cmd/e2e/...
 	@packages=$(PACKAGES); go test -race -vet=off -count=$(N) -timeout 0 $(TEST_EXEC) $$packages
 
 build: ## the programs, to .build/bin
