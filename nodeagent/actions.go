@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,62 +17,43 @@ import (
 // Reasons as the kubelet gives them.
 const (
 	reasonSandbox   = "FailedCreatePodSandBox"
+	reasonVolumes   = "FailedMount"
 	reasonConfig    = "CreateContainerConfigError"
 	reasonStart     = "RunContainerError"
+	reasonInspect   = "ImageInspectError"
 	reasonPull      = "ErrImagePull"
 	reasonPullWait  = "ImagePullBackOff"
 	reasonNeverPull = "ErrImageNeverPull"
 	reasonBadImage  = "InvalidImageName"
 )
 
-func isImageReason(reason string) bool {
-	return slices.Contains([]string{reasonPull, reasonPullWait, reasonNeverPull, reasonBadImage}, reason)
-}
-
-// do carries out one action. It reports false when the rest of the decision no
-// longer holds and the pod must be looked at again.
-func (w *worker) do(ctx context.Context, action Action, o Observed) bool {
-	var err error
+// do carries out one action. holds is false when the rest of the decision may
+// not be right any more and the pod must be looked at again.
+func (w *worker) do(ctx context.Context, action Action, o Observed) (holds bool, err error) {
 	switch action.Kind {
 	case Prepare:
-		err = w.prepare(ctx)
-		w.fail("", reasonSandbox, err)
+		return true, w.prepare(ctx)
 	case Start:
-		err = w.start(ctx, action)
+		return w.start(ctx, action)
 	case Stop:
 		w.stop(ctx, action, o)
 	case Remove:
-		err = w.remove(ctx, action.ID)
+		return true, w.remove(ctx, action.ID)
 	case Teardown:
-		err = w.teardown(ctx)
+		return true, w.teardown(ctx)
 	case Report:
 		w.reported = true
 		w.say(w.agent.bindings.pod(w.uid), o, true)
 	}
-	if err == nil || ctx.Err() != nil {
-		return ctx.Err() == nil
-	}
-	w.agent.cfg.Logger.Warn("pod "+string(action.Kind), "pod", w.name(), "uid", w.uid, "container", action.Container, "error", err)
-	if action.Kind == Remove || action.Kind == Teardown {
-		wait(ctx, time.Second)
-	}
-	return false
-}
-
-func (w *worker) name() string {
-	if w.pod == nil {
-		return ""
-	}
-	return w.pod.Namespace + "/" + w.pod.Name
+	return true, nil
 }
 
 // fail notes that something went wrong before a container ran, and when to try
-// again: 1 s doubling to 5 min, and for images from 10 s on. A nil error
-// forgets it.
-func (w *worker) fail(container, reason string, err error) {
-	if err == nil {
-		delete(w.failures, container)
-		return
+// again: 1 s doubling to 5 min, and for images from 10 s on. It returns the
+// error, which says nothing if the agent is being stopped.
+func (w *worker) fail(ctx context.Context, container, reason string, err error) error {
+	if ctx.Err() != nil {
+		return err
 	}
 	f := w.failures[container]
 	f.Tries++
@@ -88,71 +68,72 @@ func (w *worker) fail(container, reason string, err error) {
 	if container == "" {
 		event = reason
 	}
-	w.warn(event, err.Error())
+	w.agent.warn(w.pod, event, err.Error())
+	return err
 }
 
 // prepare makes sandbox, volumes and files, or finds them again.
 func (w *worker) prepare(ctx context.Context) error {
-	spec, err := networkPod(w.pod)
+	spec, err := networkPod(w.pod, w.agent.cfg.Node)
 	if err != nil {
-		return err
+		return w.fail(ctx, "", reasonSandbox, err)
 	}
 	sandbox, err := w.agent.cfg.Network.Setup(ctx, spec)
 	if err != nil {
-		return fmt.Errorf("network: %w", err)
+		return w.fail(ctx, "", reasonSandbox, fmt.Errorf("network: %w", err))
 	}
+	w.sandbox, w.tornDown = &sandbox, false
 	volumes, err := w.agent.cfg.Volumes.Prepare(ctx, w.pod, w.agent.bindings)
 	if err != nil {
-		return fmt.Errorf("volumes: %w", err)
+		return w.fail(ctx, "", reasonVolumes, fmt.Errorf("volumes: %w", err))
 	}
 	files, err := w.agent.writeFiles(w.pod, sandbox)
 	if err != nil {
-		return err
+		return w.fail(ctx, "", reasonVolumes, err)
 	}
 	w.prepared = &prepared{sandbox: sandbox, volumes: volumes, files: files}
-	w.tornDown = false
+	delete(w.failures, "")
 	return nil
 }
 
 // start starts a container, or a pull of its image if that has to come first.
-func (w *worker) start(ctx context.Context, action Action) error {
+// What was decided after it does not hold if it took its turn while the pod
+// changed, or if the container's hook comes before the next one.
+func (w *worker) start(ctx context.Context, action Action) (holds bool, err error) {
 	c := containerNamed(w.pod, action.Container)
 	image, ready, err := w.image(ctx, c)
 	if err != nil || !ready {
-		return err
+		return true, err
+	}
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case w.agent.slots <- struct{}{}:
+	}
+	defer func() { <-w.agent.slots }()
+	if w.agent.bindings.pod(w.uid) != w.pod {
+		return false, nil
 	}
 	spec, err := w.agent.machine.containerFor(w.pod, c, action.Attempt, image, *w.prepared, w.agent.bindings, w.subPath)
 	if err == nil {
 		err = w.addTerminationLog(&spec, c)
 	}
 	if err != nil {
-		w.fail(c.Name, reasonConfig, err)
-		return err
-	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case w.agent.slots <- struct{}{}:
+		return true, w.fail(ctx, c.Name, reasonConfig, err)
 	}
 	began := time.Now()
-	err = w.agent.cfg.Runtime.Start(ctx, spec)
-	<-w.agent.slots
-	if err != nil {
-		if ctx.Err() == nil {
-			w.fail(c.Name, reasonStart, err)
-			w.agent.observer.refresh()
-		}
-		return err
+	if err := w.agent.cfg.Runtime.Start(ctx, spec); err != nil {
+		w.agent.observer.refresh()
+		return true, w.fail(ctx, c.Name, reasonStart, err)
 	}
 	w.agent.metrics.starts.Observe(time.Since(began).Seconds())
-	w.fail(c.Name, "", nil)
+	delete(w.failures, c.Name)
 	w.agent.observer.set(runtime.Status{
 		ID: spec.ID, Pod: spec.Pod, Name: c.Name, Attempt: action.Attempt, SpecHash: spec.SpecHash,
 		Image: image.Ref, ImageID: image.ID, State: runtime.Running, CreatedAt: began, StartedAt: time.Now(),
 	})
-	w.agent.observer.refresh()
-	w.note("Started", "Started container "+c.Name)
-	return w.postStart(ctx, c, spec.ID)
+	w.agent.note(w.pod, "Started", "Started container "+c.Name)
+	return !w.postStart(ctx, c, spec.ID), nil
 }
 
 func (w *worker) subPath(container, volumePath, subPath string) (string, error) {
@@ -173,6 +154,8 @@ func (w *worker) addTerminationLog(spec *runtime.Container, c *corev1.Container)
 	return nil
 }
 
+// containerNamed returns a pod's container or init container; one that has
+// nothing but its name if the pod has none of it.
 func containerNamed(pod *corev1.Pod, name string) *corev1.Container {
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
@@ -184,76 +167,11 @@ func containerNamed(pod *corev1.Pod, name string) *corev1.Container {
 	return &corev1.Container{Name: name}
 }
 
-// image returns the local image of a container; ready is false when it is
-// being pulled, of which the worker is woken.
-func (w *worker) image(ctx context.Context, c *corev1.Container) (image runtime.Image, ready bool, err error) {
-	image, err = w.agent.cfg.Runtime.Image(ctx, c.Image)
-	switch {
-	case errors.Is(err, runtime.ErrInvalidImage):
-		w.fail(c.Name, reasonBadImage, err)
-		return image, false, err
-	case err != nil && !errors.Is(err, runtime.ErrImageNotFound):
-		w.fail(c.Name, reasonPull, err)
-		return image, false, err
-	}
-	present := err == nil
-	if !present && c.ImagePullPolicy == corev1.PullNever {
-		err = fmt.Errorf("image %s is not on the node and its pull policy is Never: load it, or change the policy: %w", c.Image, err)
-		w.fail(c.Name, reasonNeverPull, err)
-		return image, false, err
-	}
-	if present && (c.ImagePullPolicy != corev1.PullAlways || w.fresh[c.Name]) {
-		delete(w.fresh, c.Name)
-		return image, true, nil
-	}
-	w.pull(ctx, c)
-	return image, false, nil
-}
-
-// pull fetches an image beside everything else and wakes the worker.
-func (w *worker) pull(ctx context.Context, c *corev1.Container) {
-	ctx, cancel := context.WithCancel(ctx)
-	w.note("Pulling", fmt.Sprintf("Pulling image %q", c.Image))
-	w.mu.Lock()
-	w.pulling[c.Name] = true
-	before := w.cancel
-	w.cancel = func() { before(); cancel() }
-	w.mu.Unlock()
-	name, ref := c.Name, c.Image
-	w.tasks.Go(func() {
-		defer cancel()
-		began := time.Now()
-		_, err := w.agent.cfg.Runtime.Pull(ctx, ref)
-		w.agent.metrics.pulls.Observe(time.Since(began).Seconds())
-		w.mu.Lock()
-		delete(w.pulling, name)
-		if ctx.Err() == nil {
-			w.pulled[name] = err
-		}
-		w.mu.Unlock()
-		w.wake()
-	})
-}
-
-// took notes what came of a pull.
-func (w *worker) took(container string, err error) {
-	if err == nil {
-		w.fail(container, "", nil)
-		w.fresh[container] = true
-		w.note("Pulled", "Successfully pulled image of container "+container)
-		return
-	}
-	reason := reasonPull
-	if w.failures[container].Tries > 0 {
-		reason = reasonPullWait
-	}
-	w.fail(container, reason, err)
-}
-
 func (w *worker) remove(ctx context.Context, id string) error {
 	if err := w.agent.cfg.Runtime.Remove(ctx, id); err != nil {
 		return fmt.Errorf("remove container %s: %w", id, err)
 	}
+	delete(w.replaced, id)
 	w.agent.observer.forget(w.uid, id)
 	return nil
 }
@@ -261,14 +179,11 @@ func (w *worker) remove(ctx context.Context, id string) error {
 // teardown frees address, namespaces, volumes and, when the pod is going, its
 // logs.
 func (w *worker) teardown(ctx context.Context) error {
-	w.mu.Lock()
-	w.cancel()
-	w.cancel = func() {}
-	w.mu.Unlock()
+	w.endPulls(func(string) bool { return true })
 	if err := w.agent.cfg.Network.Teardown(ctx, w.uid); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
-	w.prepared, w.tornDown = nil, true
+	w.sandbox, w.prepared, w.tornDown = nil, nil, true
 	if bound := w.agent.bindings.pod(w.uid); bound != nil && bound.DeletionTimestamp == nil {
 		return nil
 	}

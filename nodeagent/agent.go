@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"golang.org/x/sync/errgroup"
@@ -29,14 +28,16 @@ type agent struct {
 
 	mu       sync.Mutex
 	workers  map[string]*worker
-	reports  map[types.UID]corev1.PodStatus // said by an earlier process
+	reports  map[types.UID]corev1.PodStatus // said by an earlier process, until a worker takes it up
 	leftover map[string]bool                // pods found at start that must be gone before the node is ready
 	counting bool                           // leftover is complete
 
-	settled     chan struct{} // closed when nothing is here that should not be
-	nodeChanged chan struct{}
-	readyStatus corev1.ConditionStatus
-	readySince  metav1.Time
+	cidrMu sync.Mutex
+	cidr   string // that the network has been told
+
+	settled       chan struct{} // closed when nothing is here that should not be
+	nodeChanged   chan struct{}
+	routesChanged chan struct{}
 }
 
 // Run runs the node's pods until ctx ends, and leaves them running.
@@ -46,13 +47,11 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	a := newAgent(cfg)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.mirror.Run(ctx) })
-	g.Go(func() error { return a.observer.run(ctx) })
-	g.Go(func() error { return a.publisher.run(ctx) })
-	g.Go(func() error { return a.register(ctx) })
-	g.Go(func() error { return a.holdLease(ctx) })
-	g.Go(func() error { return a.resync(ctx) })
-	g.Go(func() error { return a.takeOver(ctx, g) })
+	for _, task := range []func(context.Context) error{
+		a.mirror.Run, a.observer.run, a.publisher.run, a.register, a.holdLease, a.keepRoutes, a.followImages, a.takeOver,
+	} {
+		g.Go(func() error { return task(ctx) })
+	}
 	return g.Wait()
 }
 
@@ -65,52 +64,66 @@ func newAgent(cfg Config) *agent {
 		mirror: registry.NewMirror(registry.MirrorConfig{
 			Store: cfg.Store, Prefixes: []string{schema.BindingPrefix(cfg.Node)}, Logger: cfg.Logger,
 		}),
-		bindings:  newBindings(),
-		publisher: newPublisher(cfg.Store, cfg.Node, cfg.Logger.Warn),
-		metrics:   newMetrics(cfg.Registerer),
-		slots:     make(chan struct{}, cfg.StartWorkers),
-		workers:   map[string]*worker{},
-		leftover:  map[string]bool{},
-		settled:   make(chan struct{}), nodeChanged: make(chan struct{}, 1),
+		bindings: &bindings{},
+		metrics:  newMetrics(cfg.Registerer),
+		slots:    make(chan struct{}, cfg.StartWorkers),
+		workers:  map[string]*worker{},
+		leftover: map[string]bool{},
+		settled:  make(chan struct{}), nodeChanged: make(chan struct{}, 1), routesChanged: make(chan struct{}, 1),
 	}
-	a.observer = newObserver(cfg.Runtime, cfg.Logger, a.wake)
+	bound := func(uid types.UID) bool { return a.bindings.pod(string(uid)) != nil }
+	a.publisher = newPublisher(cfg.Store, cfg.Node, bound, cfg.Logger)
+	a.observer = newObserver(cfg.Runtime, cfg.Logger, a.wake, a.answered)
 	return a
 }
 
 // takeOver waits until it is known what an earlier process left on the machine
 // and what it said of it, and then lets the bindings have their way. Every pod
-// that is here has a worker from then on.
-func (a *agent) takeOver(ctx context.Context, g *errgroup.Group) error {
+// that is here has a worker from then on. It returns when all workers have.
+func (a *agent) takeOver(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-a.observer.listed:
 	}
-	for a.reports == nil {
-		reports, err := readReports(ctx, a.cfg.Store, a.cfg.Node)
-		if ctx.Err() != nil {
-			return nil
+	for ctx.Err() == nil {
+		err := a.look(ctx)
+		if err == nil {
+			break
 		}
-		if err != nil {
-			a.cfg.Logger.Warn("earlier pod statuses not read, will be tried again", "error", err)
+		if ctx.Err() == nil {
+			a.cfg.Logger.Warn("node not taken over, will be tried again", "error", err)
 			wait(ctx, time.Second)
-			continue
 		}
-		a.reports = reports
-	}
-	uids, err := a.found()
-	if err != nil {
-		return fmt.Errorf("take over node %s: %w", a.cfg.Node, err)
 	}
 	var pods sync.WaitGroup
 	defer pods.Wait()
-	a.mu.Lock()
-	for uid := range uids {
-		a.leftover[uid] = true
+	a.serve(ctx, func(w *worker) { pods.Go(func() { w.run(ctx) }) })
+	return nil
+}
+
+// look finds what is on the machine and what was said of it.
+func (a *agent) look(ctx context.Context) error {
+	reports, err := readReports(ctx, a.cfg.Store, a.cfg.Node)
+	if err != nil {
+		return fmt.Errorf("earlier pod statuses: %w", err)
 	}
-	a.mu.Unlock()
-	spawn := func(w *worker) { pods.Go(func() { w.run(ctx) }) }
-	return a.serve(ctx, spawn)
+	found, err := a.found()
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reports, a.leftover = reports, found
+	return nil
+}
+
+// takeReportLocked returns what an earlier process of this node last said of a
+// pod.
+func (a *agent) takeReportLocked(uid string) corev1.PodStatus {
+	status := a.reports[types.UID(uid)]
+	delete(a.reports, types.UID(uid))
+	return status
 }
 
 // found lists the pods that have anything on this machine.
@@ -121,14 +134,14 @@ func (a *agent) found() (map[string]bool, error) {
 	}
 	sandboxes, err := a.cfg.Network.List()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("pods with a network: %w", err)
 	}
 	for _, s := range sandboxes {
 		uids[s.UID] = true
 	}
 	volumes, err := a.cfg.Volumes.List()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("pods with volumes: %w", err)
 	}
 	for _, uid := range volumes {
 		uids[uid] = true

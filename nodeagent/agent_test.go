@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/evenkeel/evenkeel/schema"
 )
 
 func TestPodRuns(t *testing.T) {
@@ -56,7 +58,7 @@ func TestDeletion(t *testing.T) {
 		if w.runtime.Calls("Kill") != 1 {
 			t.Error("not killed after its grace")
 		}
-		if got := w.said(pod).Annotations[StoppedAnnotation]; got != string(pod.UID) {
+		if got := w.said(pod).Annotations[schema.StoppedAnnotation]; got != string(pod.UID) {
 			t.Errorf("stopped annotation is %q", got)
 		}
 		w.unbind(pod)

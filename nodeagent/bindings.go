@@ -1,125 +1,151 @@
 package nodeagent
 
 import (
-	"context"
+	"bytes"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/evenkeel/evenkeel/nodeagent/network"
 	"github.com/evenkeel/evenkeel/schema"
 )
 
 // bindings is what the store says that this node should have, decoded. Objects
-// in it are shared and never changed.
+// in it are shared and never changed; an object whose bytes did not change is
+// the same one after each reading.
 type bindings struct {
-	mu      sync.Mutex
-	pods    map[string]*corev1.Pod // by UID
-	config  map[string]*corev1.ConfigMap
-	secrets map[string]*corev1.Secret
-	node    *corev1.Node
-	peers   []network.Peer
+	mu     sync.Mutex
+	values map[string]decoded           // by key below the node's prefix; nil before the first reading
+	pods   map[string]*corev1.Pod       // by UID
+	refs   map[schema.Key]schema.Object // config maps and secrets
+	single map[string]runtime.Object    // BindingNodeName and BindingPeersName
 }
 
-func newBindings() *bindings {
-	return &bindings{pods: map[string]*corev1.Pod{}, config: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{}}
+type decoded struct {
+	value  []byte
+	object runtime.Object
 }
 
 // ConfigMap implements volume.Refs.
 func (b *bindings) ConfigMap(namespace, name string) (*corev1.ConfigMap, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	cm, ok := b.config[namespace+"/"+name]
+	cm, ok := b.ref(schema.ConfigMaps.Key(namespace, name)).(*corev1.ConfigMap)
 	return cm, ok
 }
 
 // Secret implements volume.Refs.
 func (b *bindings) Secret(namespace, name string) (*corev1.Secret, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s, ok := b.secrets[namespace+"/"+name]
+	s, ok := b.ref(schema.Secrets.Key(namespace, name)).(*corev1.Secret)
 	return s, ok
 }
 
+func (b *bindings) ref(key schema.Key) schema.Object {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refs[key]
+}
+
+// pod returns a pod that is bound here, or nil.
 func (b *bindings) pod(uid string) *corev1.Pod {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.pods[uid]
 }
 
-func (b *bindings) nodeObject() *corev1.Node {
+// node returns the node as the control plane has it, or nil.
+func (b *bindings) node() *corev1.Node {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.node
+	node, _ := b.single[schema.BindingNodeName].(*corev1.Node)
+	return node
+}
+
+// peers returns the other nodes; known is false as long as nobody said which
+// they are.
+func (b *bindings) peers() (peers []network.Peer, known bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list, known := b.single[schema.BindingPeersName].(*corev1.NodeList)
+	if !known {
+		return nil, false
+	}
+	return peersOf(list), true
 }
 
 // changed is what a new reading of the bindings differs in.
 type changed struct {
-	pods  []string // UIDs that came, went or are new versions
-	refs  bool     // config maps or secrets
+	pods  []string            // UIDs that came, went or are new versions
+	refs  map[schema.Key]bool // config maps and secrets, likewise
 	node  bool
 	peers bool
 }
 
 // load takes a whole reading, which must have the mark of the node in it, and
-// says what is new. Values that cannot be read are an error, and nothing is
-// taken: half a reading would end pods.
+// says what is new; in the first, everything is. A value that cannot be read
+// is an error, and nothing is taken: half a reading would end pods.
 func (b *bindings) load(prefix string, values map[string][]byte) (changed, error) {
-	next := newBindings()
-	for key, value := range values {
-		if err := next.add(strings.TrimPrefix(key, prefix), value); err != nil {
-			return changed{}, fmt.Errorf("%s: %w", key, err)
-		}
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	next := bindings{
+		values: make(map[string]decoded, len(values)), pods: map[string]*corev1.Pod{},
+		refs: map[schema.Key]schema.Object{}, single: map[string]runtime.Object{},
+	}
+	for key, value := range values {
+		d := b.values[key]
+		if d.object == nil || !bytes.Equal(d.value, value) {
+			object, err := schema.Decode(value)
+			if err != nil {
+				return changed{}, fmt.Errorf("%s: %w", key, err)
+			}
+			d = decoded{value: value, object: object}
+		}
+		next.values[key] = d
+		next.add(strings.TrimPrefix(key, prefix), d.object)
+	}
+	first := b.values == nil
 	c := changed{
-		node:  !sameVersion(b.node, next.node),
-		peers: !equalPeers(b.peers, next.peers),
-		refs:  !sameObjects(b.config, next.config) || !sameObjects(b.secrets, next.secrets),
+		node:  first || b.single[schema.BindingNodeName] != next.single[schema.BindingNodeName],
+		peers: first || b.single[schema.BindingPeersName] != next.single[schema.BindingPeersName],
+		refs:  map[schema.Key]bool{},
 	}
-	for uid, pod := range next.pods {
-		if old := b.pods[uid]; old == nil || old.ResourceVersion != pod.ResourceVersion {
-			c.pods = append(c.pods, uid)
-		}
+	for uid := range differing(b.pods, next.pods) {
+		c.pods = append(c.pods, uid)
 	}
-	for uid := range b.pods {
-		if next.pods[uid] == nil {
-			c.pods = append(c.pods, uid)
-		}
-	}
-	b.pods, b.config, b.secrets, b.node, b.peers = next.pods, next.config, next.secrets, next.node, next.peers
+	maps.Insert(c.refs, differing(b.refs, next.refs))
+	b.values, b.pods, b.refs, b.single = next.values, next.pods, next.refs, next.single
 	return c, nil
 }
 
-func (b *bindings) add(name string, value []byte) error {
-	decoded, err := schema.Decode(value)
-	if err != nil {
-		return err
-	}
-	if obj, ok := decoded.(schema.Object); ok {
-		// The version of the binding is what its bytes are: the store's
-		// revision is not in them.
-		obj.SetResourceVersion(fingerprint(value))
-	}
-	switch o := decoded.(type) {
+func (b *bindings) add(name string, object runtime.Object) {
+	switch o := object.(type) {
 	case *corev1.Pod:
 		b.pods[string(o.UID)] = o
-	case *corev1.ConfigMap:
-		b.config[o.Namespace+"/"+o.Name] = o
-	case *corev1.Secret:
-		b.secrets[o.Namespace+"/"+o.Name] = o
-	case *corev1.Node:
-		b.node = o
-	case *corev1.NodeList:
-		if name == schema.BindingPeersName {
-			b.peers = peersOf(o)
+	case *corev1.ConfigMap, *corev1.Secret:
+		obj := o.(schema.Object)
+		b.refs[schema.KeyOf(obj)] = obj
+	case *corev1.Node, *corev1.NodeList:
+		b.single[name] = o
+	}
+}
+
+// differing yields the keys whose values are not the same in two maps.
+func differing[K, V comparable](a, b map[K]V) func(func(K, bool) bool) {
+	return func(yield func(K, bool) bool) {
+		for key, value := range b {
+			if old, ok := a[key]; (!ok || old != value) && !yield(key, true) {
+				return
+			}
+		}
+		for key := range a {
+			if _, ok := b[key]; !ok && !yield(key, true) {
+				return
+			}
 		}
 	}
-	return nil
 }
 
 func peersOf(list *corev1.NodeList) []network.Peer {
@@ -137,54 +163,40 @@ func peersOf(list *corev1.NodeList) []network.Peer {
 	return peers
 }
 
-func equalPeers(a, b []network.Peer) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
+// refersTo reports whether a pod has a volume or an environment from one of
+// some config maps and secrets.
+func refersTo(pod *corev1.Pod, refs map[schema.Key]bool) bool {
+	configMap := func(name string) bool { return refs[schema.ConfigMaps.Key(pod.Namespace, name)] }
+	secret := func(name string) bool { return refs[schema.Secrets.Key(pod.Namespace, name)] }
+	for _, v := range pod.Spec.Volumes {
+		if v.ConfigMap != nil && configMap(v.ConfigMap.Name) || v.Secret != nil && secret(v.Secret.SecretName) {
+			return true
 		}
 	}
-	return true
-}
-
-func sameVersion(a, b *corev1.Node) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a.ResourceVersion == b.ResourceVersion
-}
-
-func sameObjects[T schema.Object](a, b map[string]T) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for key, obj := range a {
-		other, ok := b[key]
-		if !ok || other.GetResourceVersion() != obj.GetResourceVersion() {
-			return false
+	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			if envRefersTo(&containers[i], configMap, secret) {
+				return true
+			}
 		}
 	}
-	return true
+	return false
 }
 
-func (a *agent) takeNode(node *corev1.Node) error {
-	if node.Spec.PodCIDR == "" {
-		return nil
+func envRefersTo(c *corev1.Container, configMap, secret func(name string) bool) bool {
+	for _, from := range c.EnvFrom {
+		if from.ConfigMapRef != nil && configMap(from.ConfigMapRef.Name) || from.SecretRef != nil && secret(from.SecretRef.Name) {
+			return true
+		}
 	}
-	cidr, err := netip.ParsePrefix(node.Spec.PodCIDR)
-	if err != nil {
-		return fmt.Errorf("pod CIDR of node %s: %w", node.Name, err)
+	for _, e := range c.Env {
+		if e.ValueFrom == nil {
+			continue
+		}
+		cm, s := e.ValueFrom.ConfigMapKeyRef, e.ValueFrom.SecretKeyRef
+		if cm != nil && configMap(cm.Name) || s != nil && secret(s.Name) {
+			return true
+		}
 	}
-	return a.cfg.Network.SetPodCIDR(cidr)
-}
-
-func (a *agent) takePeers(ctx context.Context) {
-	a.bindings.mu.Lock()
-	peers := a.bindings.peers
-	a.bindings.mu.Unlock()
-	if err := a.cfg.Network.SetPeers(ctx, peers); err != nil {
-		a.cfg.Logger.Error("routes to other nodes", "error", err)
-	}
+	return false
 }

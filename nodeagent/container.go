@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"fmt"
+	"hash/fnv"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,10 +31,20 @@ type prepared struct {
 	files   []runtime.Mount   // hosts, resolv.conf, hostname
 }
 
+// maxContainerID is containerd's limit, in bytes.
+const maxContainerID = 76
+
 // ContainerID is unique on a machine, and the same for the same attempt: what
-// was started twice is refused by the runtime.
+// was started twice is refused by the runtime. It has at most 76 bytes with
+// UIDs as we make them.
 func ContainerID(pod *corev1.Pod, name string, attempt int) string {
-	return fmt.Sprintf("%s-%s-%d", pod.UID, name, attempt)
+	id := fmt.Sprintf("%s-%s-%d", pod.UID, name, attempt)
+	if len(id) > maxContainerID {
+		h := fnv.New64a()
+		h.Write([]byte(name))
+		id = fmt.Sprintf("%s-%016x-%d", pod.UID, h.Sum64(), attempt)
+	}
+	return id
 }
 
 // PodLogDir is where the logs of a pod's containers lie, as the kubelet names
@@ -45,15 +56,15 @@ func PodLogDir(logDir, namespace, name, uid string) string {
 // containerFor says how to start a container of a pod.
 func (m machine) containerFor(pod *corev1.Pod, c *corev1.Container, attempt int, image runtime.Image, p prepared, refs volume.Refs, subPath subPathFunc) (runtime.Container, error) {
 	facts := podFacts{podIP: p.sandbox.IP.String(), hostIP: m.hostIP, node: m.node}
-	env, err := environment(pod, c, image.Env, refs, facts)
+	env, declared, err := environment(pod, c, image.Env, refs, facts)
 	if err != nil {
 		return runtime.Container{}, err
 	}
-	mounts, err := mountsFor(c, p, subPath)
+	mounts, err := mountsFor(pod, c, p, subPath)
 	if err != nil {
 		return runtime.Container{}, err
 	}
-	args := commandLine(c, image, env)
+	args := commandLine(c, image, declared)
 	if len(args) == 0 {
 		return runtime.Container{}, fmt.Errorf("image %s names no command and container %s sets none: %w", c.Image, c.Name, errConfig)
 	}
@@ -71,7 +82,7 @@ func (m machine) containerFor(pod *corev1.Pod, c *corev1.Container, attempt int,
 		Args:     args,
 		Env:      env, WorkingDir: workingDir, Mounts: mounts,
 		Namespaces:   runtime.Namespaces{Net: p.sandbox.NetNS, IPC: p.sandbox.IPCNS, UTS: p.sandbox.UTSNS},
-		Hostname:     hostname(pod),
+		Hostname:     hostname(pod, m.node),
 		CgroupParent: m.podCgroup(string(pod.UID)),
 		Resources:    m.resourcesOf(pod, c),
 		Security:     securityOf(pod, c),
@@ -82,8 +93,9 @@ func (m machine) containerFor(pod *corev1.Pod, c *corev1.Container, attempt int,
 func (m machine) podCgroup(uid string) string { return m.cgroupRoot + "/pod" + uid }
 
 // commandLine resolves command and args against the image's (Kubernetes:
-// "Define a Command and Arguments for a Container").
-func commandLine(c *corev1.Container, image runtime.Image, env []string) []string {
+// "Define a Command and Arguments for a Container"). $(NAME) stands for what
+// the container's own env says.
+func commandLine(c *corev1.Container, image runtime.Image, env map[string]string) []string {
 	command, args := c.Command, c.Args
 	if len(command) == 0 {
 		command = image.Entrypoint
@@ -91,17 +103,7 @@ func commandLine(c *corev1.Container, image runtime.Image, env []string) []strin
 			args = image.Cmd
 		}
 	}
-	lookup := func(name string) (string, bool) {
-		i, ok := slices.BinarySearchFunc(env, name, func(entry, name string) int {
-			n, _, _ := strings.Cut(entry, "=")
-			return strings.Compare(n, name)
-		})
-		if !ok {
-			return "", false
-		}
-		_, value, _ := strings.Cut(env[i], "=")
-		return value, true
-	}
+	lookup := func(name string) (string, bool) { value, ok := env[name]; return value, ok }
 	var out []string
 	for _, arg := range slices.Concat(command, args) {
 		out = append(out, Expand(arg, lookup))
@@ -109,7 +111,7 @@ func commandLine(c *corev1.Container, image runtime.Image, env []string) []strin
 	return out
 }
 
-func mountsFor(c *corev1.Container, p prepared, subPath subPathFunc) ([]runtime.Mount, error) {
+func mountsFor(pod *corev1.Pod, c *corev1.Container, p prepared, subPath subPathFunc) ([]runtime.Mount, error) {
 	mounts := slices.Clone(p.files)
 	for _, vm := range c.VolumeMounts {
 		source, ok := p.volumes[vm.Name]
@@ -122,14 +124,23 @@ func mountsFor(c *corev1.Container, p prepared, subPath subPathFunc) ([]runtime.
 				return nil, fmt.Errorf("subPath of volume %s: %w", vm.Name, err)
 			}
 		}
-		mounts = slices.DeleteFunc(mounts, func(m runtime.Mount) bool { return m.Destination == vm.MountPath })
-		mounts = append(mounts, runtime.Mount{Source: source, Destination: vm.MountPath, ReadOnly: vm.ReadOnly})
+		destination := filepath.Clean("/" + vm.MountPath)
+		mounts = slices.DeleteFunc(mounts, func(m runtime.Mount) bool { return m.Destination == destination })
+		mounts = append(mounts, runtime.Mount{Source: source, Destination: destination, ReadOnly: vm.ReadOnly || generated(pod, vm.Name)})
 	}
 	// A mount inside another comes after it.
 	slices.SortStableFunc(mounts, func(a, b runtime.Mount) int {
-		return strings.Count(filepath.Clean(a.Destination), "/") - strings.Count(filepath.Clean(b.Destination), "/")
+		return strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/")
 	})
 	return mounts, nil
+}
+
+// generated reports whether a volume's content is written by the agent, which
+// containers may only read.
+func generated(pod *corev1.Pod, volume string) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.Name == volume && (v.ConfigMap != nil || v.Secret != nil)
+	})
 }
 
 // cpuPeriod is the kernel's default, in µs.
@@ -171,7 +182,10 @@ func securityOf(pod *corev1.Pod, c *corev1.Container) runtime.Security {
 	if p := pod.Spec.SecurityContext; p != nil {
 		s.RunAsUser, s.RunAsGroup = p.RunAsUser, p.RunAsGroup
 		s.RunAsNonRoot = p.RunAsNonRoot != nil && *p.RunAsNonRoot
-		s.SupplementalGroups = p.SupplementalGroups
+		s.SupplementalGroups = slices.Clone(p.SupplementalGroups)
+		if p.FSGroup != nil {
+			s.SupplementalGroups = append(s.SupplementalGroups, *p.FSGroup)
+		}
 	}
 	sc := c.SecurityContext
 	if sc == nil {
@@ -201,10 +215,10 @@ func securityOf(pod *corev1.Pod, c *corev1.Container) runtime.Security {
 }
 
 // networkPod is what the network needs to know of a pod.
-func networkPod(pod *corev1.Pod) (network.Pod, error) {
+func networkPod(pod *corev1.Pod, node string) (network.Pod, error) {
 	p := network.Pod{
 		UID: string(pod.UID), Namespace: pod.Namespace, Name: pod.Name,
-		Hostname: hostname(pod), HostNetwork: pod.Spec.HostNetwork,
+		Hostname: hostname(pod, node), HostNetwork: pod.Spec.HostNetwork,
 	}
 	for _, c := range pod.Spec.Containers {
 		for _, port := range c.Ports {

@@ -21,22 +21,23 @@ type podFacts struct {
 }
 
 // environment resolves a container's environment: the image's, then envFrom,
-// then env, where $(NAME) stands for what came before. Missing references are
-// errors unless they are optional (Kubernetes: EnvVar, EnvFromSource).
-func environment(pod *corev1.Pod, c *corev1.Container, image []string, refs volume.Refs, facts podFacts) ([]string, error) {
+// then env, where $(NAME) stands for what came before. declared is what the
+// container itself asks for. Missing references are errors unless they are
+// optional (Kubernetes: EnvVar, EnvFromSource).
+func environment(pod *corev1.Pod, c *corev1.Container, image []string, refs volume.Refs, facts podFacts) (all []string, declared map[string]string, err error) {
 	env := map[string]string{
 		"PATH":     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOSTNAME": hostname(pod),
+		"HOSTNAME": hostname(pod, facts.node),
 	}
 	for _, entry := range image {
 		name, value, _ := strings.Cut(entry, "=")
 		env[name] = value
 	}
-	declared := map[string]string{}
+	declared = map[string]string{}
 	for _, from := range c.EnvFrom {
 		values, err := envFrom(pod.Namespace, from, refs)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for name, value := range values {
 			declared[from.Prefix+name] = value
@@ -45,18 +46,17 @@ func environment(pod *corev1.Pod, c *corev1.Container, image []string, refs volu
 	for _, e := range c.Env {
 		value, set, err := envValue(pod, e, refs, facts, declared)
 		if err != nil {
-			return nil, fmt.Errorf("env %s: %w", e.Name, err)
+			return nil, nil, fmt.Errorf("env %s: %w", e.Name, err)
 		}
 		if set {
 			declared[e.Name] = value
 		}
 	}
 	maps.Copy(env, declared)
-	out := make([]string, 0, len(env))
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		out = append(out, name+"="+env[name])
+		all = append(all, name+"="+env[name])
 	}
-	return out, nil
+	return all, declared, nil
 }
 
 func envFrom(namespace string, from corev1.EnvFromSource, refs volume.Refs) (map[string]string, error) {
@@ -174,9 +174,12 @@ func Expand(s string, lookup func(name string) (string, bool)) string {
 }
 
 // hostname is the name a pod has for itself.
-func hostname(pod *corev1.Pod) string {
+func hostname(pod *corev1.Pod, node string) string {
 	name := pod.Name
-	if pod.Spec.Hostname != "" {
+	switch {
+	case pod.Spec.HostNetwork:
+		name = node
+	case pod.Spec.Hostname != "":
 		name = pod.Spec.Hostname
 	}
 	if len(name) > 63 {

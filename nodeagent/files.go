@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -23,23 +24,40 @@ func (a *agent) writeFiles(pod *corev1.Pod, sandbox network.Sandbox) ([]runtime.
 		return nil, fmt.Errorf("resolv.conf: %w", err)
 	}
 	mounts := []runtime.Mount{{Source: resolvPath, Destination: "/etc/resolv.conf"}}
-	if pod.Spec.HostNetwork {
-		return mounts, nil
-	}
-	hosts := volume.Hosts{IPs: []string{sandbox.IP.String()}, Hostname: hostname(pod), Aliases: pod.Spec.HostAliases}
-	if pod.Spec.Subdomain != "" {
-		hosts.Domain = pod.Spec.Subdomain + "." + pod.Namespace + ".svc." + a.cfg.Domain
-	}
-	hostsPath, err := a.cfg.Volumes.WriteHosts(string(pod.UID), hosts)
+	hostsPath, err := a.writeHosts(pod, sandbox)
 	if err != nil {
 		return nil, fmt.Errorf("hosts: %w", err)
 	}
 	namePath := filepath.Join(a.cfg.Volumes.Files(string(pod.UID)), "hostname")
-	if err := os.WriteFile(namePath, []byte(hostname(pod)+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(namePath, []byte(hostname(pod, a.cfg.Node)+"\n"), 0o644); err != nil {
 		return nil, fmt.Errorf("hostname: %w", err)
 	}
 	return append(mounts, runtime.Mount{Source: hostsPath, Destination: "/etc/hosts"},
 		runtime.Mount{Source: namePath, Destination: "/etc/hostname"}), nil
+}
+
+// hostsOfNode is what pods in the node's network see as their hosts, with
+// their aliases added.
+const hostsOfNode = "/etc/hosts"
+
+func (a *agent) writeHosts(pod *corev1.Pod, sandbox network.Sandbox) (path string, err error) {
+	uid := string(pod.UID)
+	if pod.Spec.HostNetwork {
+		text, err := os.ReadFile(hostsOfNode)
+		if err != nil && !os.IsNotExist(err) {
+			return "", err
+		}
+		for _, alias := range pod.Spec.HostAliases {
+			text = append(text, "\n"+alias.IP+"\t"+strings.Join(alias.Hostnames, "\t")+"\n"...)
+		}
+		path = filepath.Join(a.cfg.Volumes.Files(uid), "hosts")
+		return path, os.WriteFile(path, text, 0o644)
+	}
+	hosts := volume.Hosts{IPs: []string{sandbox.IP.String()}, Hostname: hostname(pod, a.cfg.Node), Aliases: pod.Spec.HostAliases}
+	if pod.Spec.Subdomain != "" {
+		hosts.Domain = pod.Spec.Subdomain + "." + pod.Namespace + ".svc." + a.cfg.Domain
+	}
+	return a.cfg.Volumes.WriteHosts(uid, hosts)
 }
 
 func (a *agent) resolvFor(pod *corev1.Pod) (volume.Resolv, error) {

@@ -3,7 +3,6 @@ package nodeagent
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"sync"
 	"time"
@@ -14,12 +13,17 @@ import (
 // resync is how often the runtime is asked although nothing was heard of it.
 const resync = 30 * time.Second
 
+// startedDelay is how soon after a start the runtime is asked what it has of
+// it: starts in a row share one list.
+const startedDelay = 100 * time.Millisecond
+
 // observer keeps what the runtime has, by pod. It lists on the runtime's hints
 // and takes in at once what this process itself started or removed.
 type observer struct {
-	runtime runtime.Runtime
-	logger  *slog.Logger
-	changed func(podUID string) // called without the lock held
+	runtime  runtime.Runtime
+	logger   *slog.Logger
+	changed  func(podUIDs []string) // both are called without the lock held
+	answered func()                 // the runtime began or ceased to answer
 
 	mu      sync.Mutex
 	pods    map[string]map[string]runtime.Status // by pod UID, container ID
@@ -29,47 +33,66 @@ type observer struct {
 	answers bool                                 // the last list was answered
 	listed  chan struct{}                        // closed after the first
 	again   chan struct{}                        // asks for a list
+	started chan struct{}                        // asks for one a little later
 }
 
-func newObserver(rt runtime.Runtime, logger *slog.Logger, changed func(string)) *observer {
+func newObserver(rt runtime.Runtime, logger *slog.Logger, changed func([]string), answered func()) *observer {
 	return &observer{
-		runtime: rt, logger: logger, changed: changed, pods: map[string]map[string]runtime.Status{}, local: map[string]int64{},
-		moved: make(chan struct{}), listed: make(chan struct{}), again: make(chan struct{}, 1),
+		runtime: rt, logger: logger, changed: changed, answered: answered,
+		pods: map[string]map[string]runtime.Status{}, local: map[string]int64{}, moved: make(chan struct{}),
+		listed: make(chan struct{}), again: make(chan struct{}, 1), started: make(chan struct{}, 1),
 	}
 }
 
 // run lists, and lists again at every hint, until ctx ends.
 func (o *observer) run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		events, err := o.runtime.Events(ctx)
-		if err == nil {
-			err = o.follow(ctx, events)
-		}
-		if err != nil && ctx.Err() == nil {
-			o.setAnswers(false)
+		if err := o.follow(ctx); err != nil && ctx.Err() == nil {
 			o.logger.Warn("container runtime does not answer; what runs is left alone", "error", err)
+			if o.setAnswers(false) {
+				o.answered()
+			}
 			wait(ctx, time.Second)
 		}
 	}
 	return nil
 }
 
-func (o *observer) follow(ctx context.Context, events <-chan runtime.Event) error {
+// follow asks for hints first, so that none is missed by a list, and returns
+// when the runtime is lost.
+func (o *observer) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events, err := o.runtime.Events(ctx)
+	if err != nil {
+		return err
+	}
 	ticker := time.NewTicker(resync)
 	defer ticker.Stop()
+	var later <-chan time.Time
 	for {
 		if err := o.list(ctx); err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case _, ok := <-events:
-			if !ok {
-				return fmt.Errorf("events: %w", runtime.ErrUnavailable)
+		for due := false; !due; {
+			due = true
+			select {
+			case <-ctx.Done():
+				return nil
+			case _, ok := <-events:
+				if !ok {
+					return fmt.Errorf("events: %w", runtime.ErrUnavailable)
+				}
+			case <-ticker.C:
+			case <-o.again:
+			case <-later:
+				later = nil
+			case <-o.started:
+				due = false
+				if later == nil {
+					later = time.After(startedDelay)
+				}
 			}
-		case <-ticker.C:
-		case <-o.again:
 		}
 		drain(events)
 	}
@@ -97,14 +120,17 @@ func (o *observer) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, uid := range o.take(statuses, began) {
-		o.changed(uid)
+	dirty := o.take(statuses, began)
+	if o.setAnswers(true) {
+		o.answered()
 	}
+	o.changed(dirty)
 	return nil
 }
 
-// take replaces what is known by a list, but for what was started or removed
-// by ourselves while it was made.
+// take replaces what is known by a list that was begun at a stamp, but for
+// what was started or removed by ourselves since, and returns the pods that
+// differ. Of a container started since, only its exit is news.
 func (o *observer) take(statuses []runtime.Status, began int64) (dirty []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -119,6 +145,11 @@ func (o *observer) take(statuses []runtime.Status, began int64) (dirty []string)
 			if o.local[id] > began {
 				put(next, s)
 			}
+		}
+	}
+	for _, s := range statuses {
+		if _, here := next[s.Pod.UID][s.ID]; here && s.State == runtime.Exited {
+			put(next, s)
 		}
 	}
 	for id, stamp := range o.local {
@@ -136,10 +167,9 @@ func (o *observer) take(statuses []runtime.Status, began int64) (dirty []string)
 			dirty = append(dirty, uid)
 		}
 	}
-	o.pods, o.answers = next, true
-	o.broadcastLocked()
-	if !isClosed(o.listed) {
-		close(o.listed)
+	o.pods = next
+	if len(dirty) > 0 {
+		o.broadcastLocked()
 	}
 	return dirty
 }
@@ -168,14 +198,18 @@ func (o *observer) broadcastLocked() {
 	o.moved = make(chan struct{})
 }
 
-// set takes in a container that this process started.
+// set takes in a container that this process started; one that a list has
+// already seen exit stays exited.
 func (o *observer) set(s runtime.Status) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.stamp++
 	o.local[s.ID] = o.stamp
-	put(o.pods, s)
+	if known, ok := o.pods[s.Pod.UID][s.ID]; !ok || known.State != runtime.Exited {
+		put(o.pods, s)
+	}
 	o.broadcastLocked()
+	poke(o.started)
 }
 
 // forget takes in a container that this process removed.
@@ -191,13 +225,8 @@ func (o *observer) forget(podUID, id string) {
 	o.broadcastLocked()
 }
 
-// refresh asks for a list soon.
-func (o *observer) refresh() {
-	select {
-	case o.again <- struct{}{}:
-	default:
-	}
-}
+// refresh asks for a list now.
+func (o *observer) refresh() { poke(o.again) }
 
 // containers returns a pod's containers; ok is false while the runtime does
 // not answer, so that nothing is decided on old news.
@@ -221,10 +250,20 @@ func (o *observer) uids() []string {
 	return out
 }
 
-func (o *observer) setAnswers(answers bool) {
+// setAnswers notes whether the runtime answers, and reports whether that is
+// new.
+func (o *observer) setAnswers(answers bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if answers && !isClosed(o.listed) {
+		close(o.listed)
+	}
+	if o.answers == answers {
+		return false
+	}
 	o.answers = answers
+	o.broadcastLocked()
+	return true
 }
 
 // awaitExit blocks until a container is exited or gone (true), or ctx ends.
@@ -244,29 +283,4 @@ func (o *observer) awaitExit(ctx context.Context, podUID, id string) bool {
 		case <-moved:
 		}
 	}
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
-
-// fingerprint is a short name for a value.
-func fingerprint(value []byte) string {
-	h := fnv.New64a()
-	h.Write(value)
-	return fmt.Sprintf("%016x", h.Sum64())
 }

@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,32 +31,50 @@ type monitor struct {
 
 func newProber(w *worker) *prober { return &prober{worker: w, monitors: map[string]*monitor{}} }
 
-// watch probes exactly the containers that run, and returns their health.
+// watch probes exactly the containers that run, and returns their health. For
+// containers that are going, or cannot be probed yet, it is what was said of
+// them before.
 func (p *prober) watch(ctx context.Context, pod *corev1.Pod, o Observed) map[string]Health {
+	if pod == nil {
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := map[string]Health{}
-	running := map[string]bool{}
 	for _, c := range o.Containers {
-		if c.State != runtime.Running || pod == nil {
+		if c.State != runtime.Running && c.State != runtime.Unknown {
 			continue
 		}
-		running[c.ID] = true
-		if p.monitors[c.ID] == nil {
-			if !o.Prepared || o.Stopping[c.ID] {
-				continue
-			}
-			p.startLocked(ctx, pod, c, o.IP)
+		m := p.monitors[c.ID]
+		switch {
+		case m != nil:
+			out[c.ID] = m.health
+		case c.State == runtime.Unknown || o.Stopping[c.ID] || pod.DeletionTimestamp != nil || o.IP == "":
+			out[c.ID] = p.before(c.ID)
+		case o.Hooks[c.ID]:
+			out[c.ID] = Health{}
+		default:
+			out[c.ID] = p.startLocked(ctx, pod, c, o.IP)
 		}
-		out[c.ID] = p.monitors[c.ID].health
 	}
 	for id, m := range p.monitors {
-		if !running[id] {
+		if _, here := out[id]; !here {
 			m.cancel()
 			delete(p.monitors, id)
 		}
 	}
 	return out
+}
+
+// before is the health that was last published of a container, by this
+// process or an earlier one.
+func (p *prober) before(id string) Health {
+	for _, c := range slices.Concat(p.worker.said.ContainerStatuses, p.worker.said.InitContainerStatuses) {
+		if c.ContainerID == "containerd://"+id {
+			return Health{Started: c.Started != nil && *c.Started, Ready: c.Ready}
+		}
+	}
+	return Health{}
 }
 
 // forget stops the probes of a container that is being stopped; it is not
@@ -74,39 +93,35 @@ func (p *prober) close() { p.tasks.Wait() }
 
 // startLocked begins to probe a container. What an earlier process of the
 // agent said of it holds until the probes say otherwise.
-func (p *prober) startLocked(ctx context.Context, pod *corev1.Pod, c runtime.Status, podIP string) {
+func (p *prober) startLocked(ctx context.Context, pod *corev1.Pod, c runtime.Status, podIP string) Health {
 	spec := containerNamed(pod, c.Name)
 	ctx, cancel := context.WithCancel(ctx)
 	m := &monitor{cancel: cancel}
 	p.monitors[c.ID] = m
-	m.health.Started = spec.StartupProbe == nil
-	m.health.Ready = spec.ReadinessProbe == nil
-	for _, before := range p.worker.said.ContainerStatuses {
-		if before.ContainerID == "containerd://"+c.ID {
-			m.health.Started = m.health.Started || before.Started != nil && *before.Started
-			m.health.Ready = m.health.Ready || before.Ready
-		}
-	}
+	before := p.before(c.ID)
+	m.health.Started = spec.StartupProbe == nil || before.Started
+	m.health.Ready = spec.ReadinessProbe == nil || before.Ready
+	health := m.health // the probes may change it from here on
 	started := make(chan struct{})
-	if m.health.Started {
+	if health.Started {
 		close(started)
 	}
 	begin := func(kind string, def *corev1.Probe, initial probe.Result, after <-chan struct{}, found func(probe.Result, string)) {
 		if def == nil {
 			return
 		}
+		a := attempt{kind: kind, def: def, pod: pod, container: spec, id: c.ID, podIP: podIP, startedAt: c.StartedAt, initial: initial}
 		p.tasks.Go(func() {
 			select {
 			case <-ctx.Done():
-				return
 			case <-after:
+				p.loop(ctx, a, found)
 			}
-			p.loop(ctx, attempt{kind: kind, def: def, container: spec, id: c.ID, podIP: podIP, startedAt: c.StartedAt, initial: initial}, found)
 		})
 	}
 	now := make(chan struct{})
 	close(now)
-	if !m.health.Started {
+	if !health.Started {
 		begin("Startup", spec.StartupProbe, probe.Unknown, now, func(r probe.Result, message string) {
 			p.set(m, func(h *Health) { h.Started, h.Failed = r == probe.Success, failed(r, "startup", message) })
 			if r == probe.Success && !isClosed(started) {
@@ -114,12 +129,13 @@ func (p *prober) startLocked(ctx context.Context, pod *corev1.Pod, c runtime.Sta
 			}
 		})
 	}
-	begin("Readiness", spec.ReadinessProbe, resultOf(m.health.Ready), started, func(r probe.Result, _ string) {
+	begin("Readiness", spec.ReadinessProbe, resultOf(health.Ready), started, func(r probe.Result, _ string) {
 		p.set(m, func(h *Health) { h.Ready = r == probe.Success })
 	})
 	begin("Liveness", spec.LivenessProbe, probe.Success, started, func(r probe.Result, message string) {
 		p.set(m, func(h *Health) { h.Failed = failed(r, "liveness", message) })
 	})
+	return health
 }
 
 func resultOf(ok bool) probe.Result {
@@ -140,13 +156,14 @@ func (p *prober) set(m *monitor, change func(*Health)) {
 	p.mu.Lock()
 	change(&m.health)
 	p.mu.Unlock()
-	p.worker.wake()
+	poke(p.worker.awake)
 }
 
 // attempt is one probe of one container.
 type attempt struct {
 	kind      string
 	def       *corev1.Probe
+	pod       *corev1.Pod
 	container *corev1.Container
 	id, podIP string
 	startedAt time.Time
@@ -158,7 +175,7 @@ type attempt struct {
 func (p *prober) loop(ctx context.Context, a attempt, found func(probe.Result, string)) {
 	resolved, err := probe.Resolve(a.def, a.container, a.podIP)
 	if err != nil {
-		p.worker.warn("Unhealthy", fmt.Sprintf("%s probe: %v", a.kind, err))
+		p.worker.agent.warn(a.pod, "Unhealthy", fmt.Sprintf("%s probe: %v", a.kind, err))
 		return
 	}
 	counter := probe.NewCounter(probe.ScheduleOf(a.def), a.startedAt, a.initial)
@@ -174,7 +191,7 @@ func (p *prober) loop(ctx context.Context, a attempt, found func(probe.Result, s
 		}
 		decided := counter.Observe(began, result)
 		if result == probe.Failure {
-			p.worker.warn("Unhealthy", fmt.Sprintf("%s probe failed: %s", a.kind, message))
+			p.worker.agent.warn(a.pod, "Unhealthy", fmt.Sprintf("%s probe failed: %s", a.kind, message))
 		}
 		if decided {
 			found(counter.State(), message)

@@ -3,7 +3,7 @@ package nodeagent
 import (
 	"context"
 	"errors"
-	"maps"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -16,10 +16,6 @@ import (
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
-// StoppedAnnotation is set, to the pod's UID, on the status of a pod of which
-// nothing is left on its node: whoever reads it may remove the pod.
-const StoppedAnnotation = schema.RegistryDirectory + "stopped"
-
 // report is a pod's status as last said.
 type report struct {
 	pod     types.NamespacedName
@@ -31,37 +27,38 @@ type report struct {
 // publisher writes the pods' statuses, each pod's newest, and keeps them until
 // the store takes them.
 type publisher struct {
-	store registry.Store
-	node  string
-	log   func(msg string, args ...any)
+	store  registry.Store
+	node   string
+	bound  func(types.UID) bool
+	logger *slog.Logger
 
 	mu    sync.Mutex
 	dirty map[types.UID]report
 	ready chan struct{}
 }
 
-func newPublisher(store registry.Store, node string, log func(string, ...any)) *publisher {
-	return &publisher{store: store, node: node, log: log, dirty: map[types.UID]report{}, ready: make(chan struct{}, 1)}
+func newPublisher(store registry.Store, node string, bound func(types.UID) bool, logger *slog.Logger) *publisher {
+	return &publisher{store: store, node: node, bound: bound, logger: logger, dirty: map[types.UID]report{}, ready: make(chan struct{}, 1)}
 }
 
 func (p *publisher) publish(r report) {
 	p.mu.Lock()
 	p.dirty[r.uid] = r
 	p.mu.Unlock()
-	p.wake()
+	poke(p.ready)
 }
 
-func (p *publisher) wake() {
-	select {
-	case p.ready <- struct{}{}:
-	default:
-	}
-}
-
+// take returns what is to be written. A pod that is no longer bound here has
+// no say: another of its name may have its place.
 func (p *publisher) take() []report {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := slices.Collect(maps.Values(p.dirty))
+	out := make([]report, 0, len(p.dirty))
+	for uid, r := range p.dirty {
+		if p.bound(uid) {
+			out = append(out, r)
+		}
+	}
 	clear(p.dirty)
 	return out
 }
@@ -77,6 +74,9 @@ func (p *publisher) giveBack(reports []report) {
 	}
 }
 
+// storeRetry is how long the store is left alone after an error.
+const storeRetry = time.Second
+
 func (p *publisher) run(ctx context.Context) error {
 	for {
 		select {
@@ -84,19 +84,24 @@ func (p *publisher) run(ctx context.Context) error {
 			return nil
 		case <-p.ready:
 		}
+		var left []report
 		for chunk := range slices.Chunk(p.take(), registry.MaxOps) {
 			if err := p.write(ctx, chunk); err != nil && ctx.Err() == nil {
-				p.log("pod statuses not written, will be tried again", "pods", len(chunk), "error", err)
-				p.giveBack(chunk)
-				wait(ctx, time.Second)
-				p.wake()
+				p.logger.Warn("pod statuses not written, will be tried again", "pods", len(chunk), "error", err)
+				left = append(left, chunk...)
 			}
+		}
+		if len(left) > 0 {
+			p.giveBack(left)
+			wait(ctx, storeRetry)
+			poke(p.ready)
 		}
 	}
 }
 
-// write puts reports in one transaction. The status of a pod that is no longer
-// bound here is not written: the others then go one by one.
+// write puts reports in one transaction. Where that is refused because one of
+// the pods is no longer bound here, or because it is too large, they go one by
+// one, and the one that is refused is dropped.
 func (p *publisher) write(ctx context.Context, reports []report) error {
 	var txn registry.Txn
 	for _, r := range reports {
@@ -108,16 +113,17 @@ func (p *publisher) write(ctx context.Context, reports []report) error {
 		txn.Guards = append(txn.Guards, guard)
 	}
 	_, err := p.store.Commit(ctx, txn)
-	if !errors.Is(err, registry.ErrConflict) {
+	switch {
+	case !errors.Is(err, registry.ErrConflict) && !errors.Is(err, registry.ErrTooLarge):
 		return err
-	}
-	if len(reports) == 1 {
-		return nil
-	}
-	for i := range reports {
-		if err := p.write(ctx, reports[i:i+1]); err != nil {
-			return err
+	case len(reports) > 1:
+		for i := range reports {
+			if err := p.write(ctx, reports[i:i+1]); err != nil {
+				return err
+			}
 		}
+	case errors.Is(err, registry.ErrTooLarge):
+		p.logger.Error("pod status dropped", "pod", reports[0].pod, "error", err)
 	}
 	return nil
 }
@@ -125,7 +131,7 @@ func (p *publisher) write(ctx context.Context, reports []report) error {
 func (p *publisher) op(r report) (registry.Op, registry.Guard, error) {
 	obj := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: r.pod.Namespace, Name: r.pod.Name, UID: r.uid}, Status: r.status}
 	if r.stopped {
-		obj.Annotations = map[string]string{StoppedAnnotation: string(r.uid)}
+		obj.Annotations = map[string]string{schema.StoppedAnnotation: string(r.uid)}
 	}
 	data, err := schema.Encode(obj)
 	if err != nil {
@@ -146,7 +152,7 @@ func readReports(ctx context.Context, store registry.Store, node string) (map[ty
 	for _, kv := range kvs {
 		obj, err := schema.DecodeObject(kv.Value)
 		if err != nil {
-			return nil, err
+			continue // it is written anew
 		}
 		if pod, ok := obj.(*corev1.Pod); ok {
 			out[pod.UID] = pod.Status

@@ -17,45 +17,98 @@ import (
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
-// register says that the node is there, holds its lease, and says when it is
-// ready: after everything that it should not have is gone. It writes nothing
-// while nothing changes but the lease.
+// register says that the node is there and whether it is ready: after
+// everything that it should not have is gone. It writes nothing while nothing
+// changes.
 func (a *agent) register(ctx context.Context) error {
-	var said []byte
+	said, read := []byte(nil), false
+	var ready corev1.NodeCondition
 	for ctx.Err() == nil {
-		status, err := a.nodeStatus(ctx)
-		if err == nil && !bytes.Equal(status, said) {
-			op := registry.Put(schema.NodeStatusPrefix+a.cfg.Node, status)
-			if _, err = a.cfg.Store.Commit(ctx, registry.Txn{Ops: []registry.Op{op}}); err == nil {
-				said = status
+		err := error(nil)
+		if !read {
+			if said, err = a.storedNode(ctx); err == nil {
+				ready, read = readyIn(said), true
 			}
+		}
+		if err == nil {
+			ready, said, err = a.reportNode(ctx, ready, said)
 		}
 		if err != nil && ctx.Err() == nil {
 			a.cfg.Logger.Warn("node status not written, will be tried again", "error", err)
-			wait(ctx, time.Second)
+			wait(ctx, storeRetry)
 			continue
 		}
 		select {
 		case <-ctx.Done():
 		case <-a.nodeChanged:
 		case <-time.After(resync):
-			said = a.confirmed(ctx, said)
+			read = false // somebody may have removed it
 		}
 	}
 	return nil
 }
 
-// confirmed returns what the store has of the node's status, so that one that
-// was deleted is written anew.
-func (a *agent) confirmed(ctx context.Context, said []byte) []byte {
+// storedNode returns what the store has of the node's status, or nil.
+func (a *agent) storedNode(ctx context.Context) ([]byte, error) {
 	kv, err := a.cfg.Store.Get(ctx, schema.NodeStatusPrefix+a.cfg.Node)
 	if errors.Is(err, registry.ErrNotFound) {
-		return nil
+		return nil, nil
 	}
-	if err != nil {
-		return said
+	return kv.Value, err
+}
+
+// readyIn is the readiness that a stored status tells of; the zero condition
+// if it tells of none.
+func readyIn(status []byte) corev1.NodeCondition {
+	obj, err := schema.DecodeObject(status)
+	node, ok := obj.(*corev1.Node)
+	if err != nil || !ok {
+		return corev1.NodeCondition{}
 	}
-	return kv.Value
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c
+		}
+	}
+	return corev1.NodeCondition{}
+}
+
+// reportNode writes the node's status if it is not what was said before.
+func (a *agent) reportNode(ctx context.Context, before corev1.NodeCondition, said []byte) (corev1.NodeCondition, []byte, error) {
+	version, down := a.cfg.Runtime.Version(ctx)
+	if ctx.Err() != nil {
+		return before, said, ctx.Err()
+	}
+	ready := readyCondition(before, down, isClosed(a.settled), time.Now())
+	status, err := schema.Encode(a.nodeStatus(ready, version))
+	if err != nil || bytes.Equal(status, said) {
+		return ready, said, err
+	}
+	op := registry.Put(schema.NodeStatusPrefix+a.cfg.Node, status)
+	if _, err := a.cfg.Store.Commit(ctx, registry.Txn{Ops: []registry.Op{op}}); err != nil {
+		return ready, said, err
+	}
+	return ready, status, nil
+}
+
+// readyCondition says whether the node takes pods. One that was ready when an
+// earlier process of the agent ended stays so while this one takes over: who
+// was away for too long has lost its lease, which counts for more. Pure.
+func readyCondition(before corev1.NodeCondition, runtimeDown error, settled bool, now time.Time) corev1.NodeCondition {
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady", Message: "node agent runs pods"}
+	switch {
+	case runtimeDown != nil:
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "RuntimeDown", runtimeDown.Error()
+	case !settled && before.Status == corev1.ConditionTrue:
+		return before
+	case !settled:
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "Starting", "node agent has not taken over the node yet"
+	}
+	ready.LastTransitionTime = *stamp(now)
+	if before.Status == ready.Status {
+		ready.LastTransitionTime = before.LastTransitionTime
+	}
+	return ready
 }
 
 // holdLease keeps the node's presence up from the time it is ready, with a new
@@ -70,7 +123,7 @@ func (a *agent) holdLease(ctx context.Context) error {
 		err := a.leaseOnce(ctx)
 		if err != nil && ctx.Err() == nil {
 			a.cfg.Logger.Warn("node lease lost", "error", err)
-			wait(ctx, time.Second)
+			wait(ctx, storeRetry)
 		}
 	}
 	return nil
@@ -91,16 +144,7 @@ func (a *agent) leaseOnce(ctx context.Context) error {
 	return registry.HoldLease(ctx, a.cfg.Store, lease, a.cfg.LeaseTTL)
 }
 
-func (a *agent) nodeStatus(ctx context.Context) ([]byte, error) {
-	version, err := a.cfg.Runtime.Version(ctx)
-	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady", Message: "node agent runs pods"}
-	switch {
-	case err != nil:
-		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "RuntimeDown", err.Error()
-	case !isClosed(a.settled):
-		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "Starting", "node agent has not taken over the node yet"
-	}
-	ready.LastTransitionTime = a.sinceReady(ready.Status)
+func (a *agent) nodeStatus(ready corev1.NodeCondition, runtimeVersion string) *corev1.Node {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.cfg.Node, Labels: a.nodeLabels()}}
 	node.Status = corev1.NodeStatus{
 		Capacity:    resources(a.cfg.Capacity),
@@ -110,17 +154,9 @@ func (a *agent) nodeStatus(ctx context.Context) ([]byte, error) {
 			{Type: corev1.NodeInternalIP, Address: a.cfg.NodeIP.String()},
 			{Type: corev1.NodeHostName, Address: a.cfg.Node},
 		},
-		NodeInfo: nodeInfo(a.cfg.Version, version),
+		NodeInfo: nodeInfo(a.cfg.Version, runtimeVersion),
 	}
-	return schema.Encode(node)
-}
-
-// sinceReady dates the node's readiness.
-func (a *agent) sinceReady(status corev1.ConditionStatus) metav1.Time {
-	if a.readySince.IsZero() || a.readyStatus != status {
-		a.readyStatus, a.readySince = status, *stamp(time.Now())
-	}
-	return a.readySince
+	return node
 }
 
 func (a *agent) nodeLabels() map[string]string {

@@ -4,35 +4,33 @@ import (
 	"context"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/evenkeel/evenkeel/schema"
 )
 
 // serve keeps the bindings up and gives every pod that is bound, or found on
 // the machine, a worker.
-func (a *agent) serve(ctx context.Context, spawn func(*worker)) error {
+func (a *agent) serve(ctx context.Context, spawn func(*worker)) {
 	prefix := schema.BindingPrefix(a.cfg.Node)
 	sub := a.mirror.SubscribeRaw(prefix)
 	defer sub.Close()
 	select {
 	case <-ctx.Done():
-		return nil
+		return
 	case <-a.mirror.Synced():
 	}
 	for {
-		if err := a.takeBindings(ctx, prefix, spawn); err != nil {
+		if err := a.takeBindings(prefix, spawn); err != nil {
 			a.cfg.Logger.Error("bindings not taken; all pods stay as they are", "error", err)
 		}
 		if sub.Next(ctx) == nil {
-			return nil
+			return
 		}
 	}
 }
 
 // takeBindings takes one whole reading. One without the mark of the node is
 // no reading: the store is empty, or the control plane has not been here yet.
-func (a *agent) takeBindings(ctx context.Context, prefix string, spawn func(*worker)) error {
+func (a *agent) takeBindings(prefix string, spawn func(*worker)) error {
 	values := map[string][]byte{}
 	for _, kv := range a.mirror.Raw(prefix) {
 		values[kv.Key] = kv.Value
@@ -46,12 +44,13 @@ func (a *agent) takeBindings(ctx context.Context, prefix string, spawn func(*wor
 		return err
 	}
 	if c.node {
-		if err := a.takeNode(a.bindings.nodeObject()); err != nil {
-			return err
+		// Before the pods, which need an address; keepRoutes tries again.
+		if err := a.setPodCIDR(); err != nil {
+			a.cfg.Logger.Error("pods get no address", "error", err)
 		}
 	}
-	if c.peers {
-		a.takePeers(ctx)
+	if c.node || c.peers {
+		poke(a.routesChanged)
 	}
 	a.bound(c, spawn)
 	return nil
@@ -77,15 +76,17 @@ func (a *agent) bound(c changed, spawn func(*worker)) {
 	}
 	for _, uid := range uids {
 		if a.workers[uid] == nil {
-			w := newWorker(a, uid)
+			w := newWorker(a, uid, a.takeReportLocked(uid))
 			a.workers[uid] = w
 			spawn(w)
 		}
-		a.workers[uid].wake()
+		poke(a.workers[uid].awake)
 	}
-	if c.refs {
-		for _, w := range a.workers {
-			w.refsChanged()
+	if len(c.refs) > 0 {
+		for uid, w := range a.workers {
+			if pod := a.bindings.pod(uid); pod != nil && refersTo(pod, c.refs) {
+				w.tell(news{refs: true})
+			}
 		}
 	}
 	a.metrics.pods.Set(float64(len(a.workers)))
@@ -111,48 +112,73 @@ func (a *agent) gone(uid string) bool {
 func (a *agent) settleLocked() {
 	if a.counting && len(a.leftover) == 0 && !isClosed(a.settled) {
 		close(a.settled)
-		a.pokeNode()
+		poke(a.nodeChanged)
 	}
 }
 
-func (a *agent) pokeNode() {
-	select {
-	case a.nodeChanged <- struct{}{}:
-	default:
-	}
-}
-
-// wake tells a pod's worker to look again.
-func (a *agent) wake(uid string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if w := a.workers[uid]; w != nil {
-		w.wake()
-	}
-}
-
-// ImagesChanged tells workers that wait for an image to try again.
-func (a *agent) imagesChanged() {
+// tell gives news to all workers.
+func (a *agent) tell(n news) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, w := range a.workers {
-		w.imagesChanged()
+		w.tell(n)
 	}
 }
 
-// resync repairs what went wrong without anybody hearing of it.
-func (a *agent) resync(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-a.cfg.ImagesChanged:
-			a.imagesChanged()
-		case <-time.After(resync):
-			a.takePeers(ctx)
+// wake tells the pods' workers to look again.
+func (a *agent) wake(uids []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, uid := range uids {
+		if w := a.workers[uid]; w != nil {
+			poke(w.awake)
 		}
 	}
 }
 
-// before is what an earlier process of this node last said of a pod.
-func (a *agent) before(pod *corev1.Pod) corev1.PodStatus { return a.reports[pod.UID] }
+// answered is called when the container runtime begins or ceases to answer.
+func (a *agent) answered() {
+	a.tell(news{runtime: true})
+	poke(a.nodeChanged)
+}
+
+// followImages tells workers that wait for an image of the ones that came.
+func (a *agent) followImages(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, ok := <-a.cfg.ImagesChanged:
+			if !ok {
+				return nil
+			}
+			a.tell(news{images: true})
+		}
+	}
+}
+
+// poke leaves a note in a channel with room for one.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -43,7 +43,11 @@ func Status(pod *corev1.Pod, o Observed, hostIP string, before corev1.PodStatus,
 		initialized = initialized || c.ContainerID != ""
 		s.ContainerStatuses = append(s.ContainerStatuses, c)
 	}
-	s.Phase = Phase(pod.Spec.RestartPolicy, s.InitContainerStatuses, s.ContainerStatuses)
+	policy := pod.Spec.RestartPolicy
+	if pod.DeletionTimestamp != nil {
+		policy = corev1.RestartPolicyNever // of a pod that is going nothing starts again
+	}
+	s.Phase = Phase(policy, s.InitContainerStatuses, s.ContainerStatuses)
 	if terminal(before.Phase) {
 		s.Phase = before.Phase
 	}
@@ -58,7 +62,7 @@ func stamp(t time.Time) *metav1.Time { return &metav1.Time{Time: t.UTC().Truncat
 func containerStatus(pod *corev1.Pod, c *corev1.Container, o Observed, now time.Time, waiting string) corev1.ContainerStatus {
 	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(bool)}
 	last := latest(o, c.Name)
-	if f, failed := o.Failures[c.Name]; failed && (last == nil || last.State != runtime.Running) {
+	if f, failed := o.Failures[c.Name]; failed && pod.DeletionTimestamp == nil && (last == nil || last.State != runtime.Running) {
 		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: f.Reason, Message: f.Message}
 	}
 	if last == nil {
@@ -92,8 +96,13 @@ func exitedStatus(pod *corev1.Pod, s *corev1.ContainerStatus, last *runtime.Stat
 		s.LastTerminationState = ended
 		return
 	}
+	again := pod.DeletionTimestamp == nil && startsAgain(pod, last, o)
+	if again && o.Replaced[last.ID] {
+		s.LastTerminationState = ended
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
+		return
+	}
 	wait := last.FinishedAt.Add(CrashDelay(o.Crashes[s.Name])).Sub(now)
-	again := pod.DeletionTimestamp == nil && restarts(pod.Spec.RestartPolicy, last.ExitCode, isInit(pod, s.Name))
 	if again && wait > 0 {
 		s.LastTerminationState = ended
 		s.State.Waiting = &corev1.ContainerStateWaiting{
@@ -105,16 +114,9 @@ func exitedStatus(pod *corev1.Pod, s *corev1.ContainerStatus, last *runtime.Stat
 	s.State = ended
 }
 
-func isInit(pod *corev1.Pod, name string) bool {
-	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name })
-}
-
 func previous(o Observed, last *runtime.Status) corev1.ContainerState {
-	for i := range o.Containers {
-		c := &o.Containers[i]
-		if c.Name == last.Name && c.Attempt == last.Attempt-1 && c.State == runtime.Exited {
-			return terminated(c, o)
-		}
+	if before := attemptOf(o, last.Name, last.Attempt-1); before != nil {
+		return terminated(before, o)
 	}
 	return corev1.ContainerState{}
 }
@@ -222,16 +224,16 @@ func withType(c corev1.PodCondition, t corev1.PodConditionType) corev1.PodCondit
 
 // qosClass is Kubernetes' "Quality of Service Classes".
 func qosClass(pod *corev1.Pod) corev1.PodQOSClass {
-	guaranteed, any := true, false
+	guaranteed, asks := true, false
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		for _, r := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
 			request, limit := c.Resources.Requests[r], c.Resources.Limits[r]
-			any = any || !request.IsZero() || !limit.IsZero()
+			asks = asks || !request.IsZero() || !limit.IsZero()
 			guaranteed = guaranteed && !limit.IsZero() && (request.IsZero() || request.Cmp(limit) == 0)
 		}
 	}
 	switch {
-	case !any:
+	case !asks:
 		return corev1.PodQOSBestEffort
 	case guaranteed:
 		return corev1.PodQOSGuaranteed

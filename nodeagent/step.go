@@ -15,9 +15,11 @@ import (
 type Observed struct {
 	Sandbox    bool               // namespaces and address are there
 	Prepared   bool               // so are volumes and files
-	IP         string             // pod address
+	IP         string             // pod address, or ""
 	Containers []runtime.Status   // all attempts that the runtime still has
 	Stopping   map[string]bool    // by container ID: being stopped
+	Replaced   map[string]bool    // by container ID: stopped because its definition changed
+	Hooks      map[string]bool    // by container ID: its postStart hook is not through
 	Pulling    map[string]bool    // by container name: its image is on the way
 	Messages   map[string]string  // by container ID: why it ended, in its own words
 	Failures   map[string]Failure // by container name, "" for the pod: what last went wrong before a start
@@ -62,6 +64,7 @@ type Action struct {
 	Attempt   int    // of Start
 	ID        string // of Stop and Remove
 	Reason    string // of Stop: for the event
+	Replace   bool   // of Stop: it is to be started anew, whatever the restart policy
 }
 
 // Decision is what to do now, and when to look again if nothing happens.
@@ -69,15 +72,6 @@ type Decision struct {
 	Actions []Action
 	Again   time.Duration // 0: only when something changes
 }
-
-// Back-off between restarts of a crashing container: none before the first,
-// then 10 s doubling to 5 min, and none again after a run of 10 min
-// (Kubernetes: Pod Lifecycle, "How Pods handle problems with containers").
-const (
-	crashBase  = 10 * time.Second
-	crashMax   = 5 * time.Minute
-	crashReset = 10 * time.Minute
-)
 
 // keptAttempts is how many containers of one name stay in the runtime: the
 // current one, and the one before for its exit code.
@@ -92,14 +86,21 @@ func Step(pod *corev1.Pod, o Observed, now time.Time) Decision {
 	case o.Ended != "":
 		return stepEnded(o)
 	case !o.Sandbox || !o.Prepared:
-		return afterFailure(o.Failures[""], now, Action{Kind: Prepare})
+		d := afterFailure(o.Failures[""], now, Action{Kind: Prepare})
+		d.checkRunning(pod, o)
+		return d
 	}
 	var d Decision
-	if done, failed := d.stepInit(pod, o, now); failed || !done {
+	d.checkRunning(pod, o)
+	if done := d.stepInit(pod, o, now); !done {
 		return d
 	}
 	for i := range pod.Spec.Containers {
-		d.stepContainer(pod, &pod.Spec.Containers[i], o, now, false)
+		c := &pod.Spec.Containers[i]
+		d.stepContainer(pod, c, o, now)
+		if last := latest(o, c.Name); last != nil && o.Hooks[last.ID] {
+			break // the next one starts when the hook is through
+		}
 	}
 	d.removeOld(o)
 	return d
@@ -138,62 +139,68 @@ func stepDown(o Observed) Decision {
 // stepEnded frees what a finished pod no longer needs. Its containers stay,
 // for their logs and exit codes, until it is deleted.
 func stepEnded(o Observed) Decision {
-	if !o.Sandbox {
-		return Decision{}
-	}
+	var d Decision
 	for _, c := range o.Containers {
-		if c.State != runtime.Exited {
-			return Decision{Actions: []Action{{Kind: Remove, ID: c.ID}}}
+		switch {
+		case c.State == runtime.Created:
+			d.Actions = append(d.Actions, Action{Kind: Remove, ID: c.ID})
+		case c.State != runtime.Exited && !o.Stopping[c.ID]:
+			d.Actions = append(d.Actions, Action{Kind: Stop, ID: c.ID, Reason: "pod has ended"})
 		}
 	}
-	return Decision{Actions: []Action{{Kind: Teardown}}}
+	quiet := !slices.ContainsFunc(o.Containers, func(c runtime.Status) bool { return c.State != runtime.Exited })
+	if quiet && o.Sandbox {
+		d.Actions = append(d.Actions, Action{Kind: Teardown})
+	}
+	return d
 }
 
-// stepInit brings the init containers on, one after the other.
-func (d *Decision) stepInit(pod *corev1.Pod, o Observed, now time.Time) (done, failed bool) {
+// stepInit brings the init containers on, one after the other, and reports
+// whether they are done. They are when a later container was ever started.
+func (d *Decision) stepInit(pod *corev1.Pod, o Observed, now time.Time) (done bool) {
 	if slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return latest(o, c.Name) != nil }) {
-		return true, false
+		return true
 	}
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
 		last := latest(o, c.Name)
-		if last != nil && last.State == runtime.Exited && last.ExitCode == 0 {
+		if last != nil && last.State == runtime.Exited && last.ExitCode == 0 && !o.Replaced[last.ID] {
 			continue
 		}
-		if last != nil && last.State == runtime.Exited && pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
-			return false, true
-		}
-		d.stepContainer(pod, c, o, now, true)
-		return false, false
+		d.stepContainer(pod, c, o, now)
+		return false
 	}
-	return true, false
+	return true
 }
 
-// stepContainer starts, restarts or stops one container.
-func (d *Decision) stepContainer(pod *corev1.Pod, c *corev1.Container, o Observed, now time.Time, init bool) {
+// stepContainer starts or restarts one container.
+func (d *Decision) stepContainer(pod *corev1.Pod, c *corev1.Container, o Observed, now time.Time) {
 	last := latest(o, c.Name)
 	switch {
 	case last == nil:
 		d.start(o, c.Name, 0, now, time.Time{})
 	case last.State == runtime.Created:
 		d.Actions = append(d.Actions, Action{Kind: Remove, ID: last.ID})
-	case last.State == runtime.Running:
-		d.checkRunning(c, *last, o)
-	case last.State == runtime.Exited && restarts(pod.Spec.RestartPolicy, last.ExitCode, init):
+	case last.State == runtime.Exited && startsAgain(pod, last, o):
 		d.start(o, c.Name, last.Attempt+1, now, last.FinishedAt.Add(CrashDelay(o.Crashes[c.Name])))
 	}
 }
 
-func (d *Decision) checkRunning(c *corev1.Container, running runtime.Status, o Observed) {
-	if o.Stopping[running.ID] {
-		return
-	}
-	reason := o.Health[running.ID].Failed
-	if running.SpecHash != SpecHash(c) {
-		reason = fmt.Sprintf("container %s definition changed", c.Name)
-	}
-	if reason != "" {
-		d.Actions = append(d.Actions, Action{Kind: Stop, ID: running.ID, Reason: reason})
+// checkRunning stops containers that are not well or not what the pod says.
+func (d *Decision) checkRunning(pod *corev1.Pod, o Observed) {
+	for i := range o.Containers {
+		c := &o.Containers[i]
+		if c.State != runtime.Running || o.Stopping[c.ID] {
+			continue
+		}
+		spec := containerNamed(pod, c.Name)
+		stop := Action{Kind: Stop, ID: c.ID, Reason: o.Health[c.ID].Failed}
+		if c.SpecHash != SpecHash(spec) {
+			stop.Reason, stop.Replace = fmt.Sprintf("container %s definition changed", c.Name), true
+		}
+		if stop.Reason != "" {
+			d.Actions = append(d.Actions, stop)
+		}
 	}
 }
 
@@ -230,6 +237,12 @@ func (d *Decision) removeOld(o Observed) {
 	}
 }
 
+// startsAgain reports whether an exited container is to be started again, now
+// or later: by its pod's restart policy, or because it was stopped for that.
+func startsAgain(pod *corev1.Pod, exited *runtime.Status, o Observed) bool {
+	return o.Replaced[exited.ID] || restarts(pod.Spec.RestartPolicy, exited.ExitCode, isInit(pod, exited.Name))
+}
+
 // restarts applies a pod's restart policy. An init container that failed is
 // started again under Always and OnFailure alike.
 func restarts(policy corev1.RestartPolicy, exitCode int, init bool) bool {
@@ -242,25 +255,8 @@ func restarts(policy corev1.RestartPolicy, exitCode int, init bool) bool {
 	return !init || exitCode != 0
 }
 
-// CrashDelay is how long a container that exited the n-th time in a row waits
-// for its restart.
-func CrashDelay(n int) time.Duration {
-	if n <= 1 {
-		return 0
-	}
-	return min(crashMax, crashBase<<min(n-2, 10))
-}
-
-// latest returns the newest attempt of a container, or nil.
-func latest(o Observed, name string) *runtime.Status {
-	var last *runtime.Status
-	for i := range o.Containers {
-		c := &o.Containers[i]
-		if c.Name == name && (last == nil || c.Attempt > last.Attempt) {
-			last = c
-		}
-	}
-	return last
+func isInit(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name })
 }
 
 // SpecHash changes when a running container has to be replaced: of all that a

@@ -21,13 +21,14 @@ const drainDelay = 250 * time.Millisecond
 // killWait bounds how long a killed container may take to be reported exited.
 const killWait = 10 * time.Second
 
+// preStopExtra is what a container gets to end by itself when its preStop hook
+// took all of its grace (Kubernetes: "Container lifecycle hooks").
+const preStopExtra = 2 * time.Second
+
 // stop ends a container beside everything else; the worker is woken when it is
 // over. With the agent it ends half-way, and the next one begins again.
 func (w *worker) stop(ctx context.Context, action Action, o Observed) {
-	w.mu.Lock()
-	w.stopping[action.ID] = true
-	w.mu.Unlock()
-	job := stopJob{worker: w, id: action.ID, grace: w.grace(), pod: w.pod, podIP: o.IP}
+	job := &stopJob{worker: w, id: action.ID, pod: w.pod, podIP: o.IP, began: time.Now(), grace: w.grace()}
 	for _, c := range o.Containers {
 		if c.ID == action.ID {
 			job.container = c.Name
@@ -37,22 +38,32 @@ func (w *worker) stop(ctx context.Context, action Action, o Observed) {
 	if going && o.Health[action.ID].Ready {
 		job.drain = drainDelay
 	}
-	w.note("Killing", fmt.Sprintf("Stopping container %s: %s", job.container, action.Reason))
+	if action.Replace {
+		w.replaced[action.ID] = true
+	}
+	job.hurry = make(chan time.Duration, 1)
+	w.mu.Lock()
+	w.stops[action.ID] = job
+	if cancel := w.hooks[action.ID]; cancel != nil {
+		cancel()
+	}
+	w.mu.Unlock()
+	w.agent.note(w.pod, "Killing", fmt.Sprintf("Stopping container %s: %s", job.container, action.Reason))
 	w.probes.forget(action.ID)
 	w.tasks.Go(func() {
 		err := job.run(ctx)
 		if err != nil && ctx.Err() == nil {
-			w.agent.cfg.Logger.Warn("pod stop", "pod", w.name(), "uid", w.uid, "container", job.container, "error", err)
+			w.agent.cfg.Logger.Warn("pod stop", "pod", nameOf(job.pod), "uid", w.uid, "container", job.container, "error", err)
 			wait(ctx, time.Second)
 		}
 		w.mu.Lock()
-		delete(w.stopping, action.ID)
+		delete(w.stops, action.ID)
 		w.mu.Unlock()
-		w.wake()
+		poke(w.awake)
 	})
 }
 
-// grace is how long the pod's containers have between SIGTERM and SIGKILL.
+// grace is how long the pod's containers have between the request and SIGKILL.
 func (w *worker) grace() time.Duration {
 	seconds := int64(corev1.DefaultTerminationGracePeriodSeconds)
 	if w.pod != nil {
@@ -66,6 +77,23 @@ func (w *worker) grace() time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
+// shortenStops tells stops under way that the grace is now a shorter one.
+func (w *worker) shortenStops() {
+	grace := w.grace()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, job := range w.stops {
+		if grace < job.grace {
+			job.grace = grace
+			select {
+			case <-job.hurry:
+			default:
+			}
+			job.hurry <- grace
+		}
+	}
+}
+
 // stopJob is one container being stopped: wait for the proxies, preStop,
 // SIGTERM, and SIGKILL when the grace is over (Kubernetes: "Termination of
 // Pods").
@@ -75,16 +103,22 @@ type stopJob struct {
 	podIP     string
 	id        string
 	container string
-	grace     time.Duration
+	began     time.Time
+	grace     time.Duration      // of the worker alone; the job hears of changes by hurry
+	hurry     chan time.Duration // has room for one: a shorter grace
 	drain     time.Duration
 }
 
-func (j stopJob) run(ctx context.Context) error {
-	graceful, cancel := context.WithTimeout(ctx, j.grace)
+func (j *stopJob) run(ctx context.Context) error {
+	graceful, cancel := j.graceful(ctx)
 	defer cancel()
 	wait(graceful, j.drain)
-	if err := j.preStop(graceful); err != nil {
-		j.worker.warn("FailedPreStopHook", err.Error())
+	if err := j.preStop(graceful); err != nil && ctx.Err() == nil {
+		j.worker.agent.warn(j.pod, "FailedPreStopHook", err.Error())
+	}
+	if j.hasPreStop() && graceful.Err() != nil {
+		graceful, cancel = context.WithTimeout(ctx, preStopExtra)
+		defer cancel()
 	}
 	if graceful.Err() == nil && j.terminated(graceful) {
 		return nil
@@ -98,9 +132,31 @@ func (j stopJob) run(ctx context.Context) error {
 	return j.awaitExit(ctx)
 }
 
+// graceful is a context that ends with the grace, also when that becomes
+// shorter meanwhile.
+func (j *stopJob) graceful(ctx context.Context) (context.Context, context.CancelFunc) {
+	graceful, cancel := context.WithCancel(ctx)
+	timer := time.NewTimer(time.Until(j.began.Add(j.grace)))
+	j.worker.tasks.Go(func() {
+		defer timer.Stop()
+		defer cancel()
+		for {
+			select {
+			case <-graceful.Done():
+				return
+			case <-timer.C:
+				return
+			case grace := <-j.hurry:
+				timer.Reset(time.Until(j.began.Add(grace)))
+			}
+		}
+	})
+	return graceful, cancel
+}
+
 // terminated sends SIGTERM and reports whether the container ended by it in
 // time.
-func (j stopJob) terminated(ctx context.Context) bool {
+func (j *stopJob) terminated(ctx context.Context) bool {
 	err := j.worker.agent.cfg.Runtime.Signal(ctx, j.id, int(syscall.SIGTERM))
 	if err != nil && !errors.Is(err, runtime.ErrNotFound) {
 		return false
@@ -111,7 +167,7 @@ func (j stopJob) terminated(ctx context.Context) bool {
 	return j.worker.agent.observer.awaitExit(ctx, j.worker.uid, j.id)
 }
 
-func (j stopJob) awaitExit(ctx context.Context) error {
+func (j *stopJob) awaitExit(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, killWait)
 	defer cancel()
 	j.worker.agent.observer.refresh()
@@ -121,33 +177,50 @@ func (j stopJob) awaitExit(ctx context.Context) error {
 	return nil
 }
 
-func (j stopJob) preStop(ctx context.Context) error {
+func (j *stopJob) hasPreStop() bool {
 	if j.pod == nil {
+		return false
+	}
+	lifecycle := containerNamed(j.pod, j.container).Lifecycle
+	return lifecycle != nil && lifecycle.PreStop != nil
+}
+
+func (j *stopJob) preStop(ctx context.Context) error {
+	if !j.hasPreStop() {
 		return nil
 	}
 	c := containerNamed(j.pod, j.container)
-	if c.Lifecycle == nil || c.Lifecycle.PreStop == nil {
-		return nil
-	}
 	return j.worker.hook(ctx, *c.Lifecycle.PreStop, c, j.id, j.podIP)
 }
 
-// postStart runs a container's postStart hook. One that fails kills the
-// container, which its restart policy then sees.
-func (w *worker) postStart(ctx context.Context, c *corev1.Container, id string) error {
+// postStart runs a container's postStart hook beside everything else, and
+// reports whether it has one. One that fails kills the container, which its
+// restart policy then sees.
+func (w *worker) postStart(ctx context.Context, c *corev1.Container, id string) bool {
 	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
-		return nil
+		return false
 	}
-	err := w.hook(ctx, *c.Lifecycle.PostStart, c, id, w.said.PodIP)
-	if err == nil {
-		return nil
-	}
-	w.warn("FailedPostStartHook", err.Error())
-	if err := w.agent.cfg.Runtime.Kill(ctx, id); err != nil {
-		return err
-	}
-	w.agent.observer.refresh()
-	return err
+	pod, podIP := w.pod, w.sandbox.IP.String()
+	hookCtx, cancel := context.WithCancel(ctx)
+	w.mu.Lock()
+	w.hooks[id] = cancel
+	w.mu.Unlock()
+	w.tasks.Go(func() {
+		defer cancel()
+		err := w.hook(hookCtx, *c.Lifecycle.PostStart, c, id, podIP)
+		if err != nil && hookCtx.Err() == nil {
+			w.agent.warn(pod, "FailedPostStartHook", err.Error())
+			if err := w.agent.cfg.Runtime.Kill(ctx, id); err != nil && ctx.Err() == nil {
+				w.agent.cfg.Logger.Warn("kill after postStart", "pod", nameOf(pod), "container", c.Name, "error", err)
+			}
+			w.agent.observer.refresh()
+		}
+		w.mu.Lock()
+		delete(w.hooks, id)
+		w.mu.Unlock()
+		poke(w.awake)
+	})
+	return true
 }
 
 // maxHookOutput is how much of a hook's output goes into its error.

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/evenkeel/evenkeel/nodeagent/network"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
 
@@ -16,61 +17,60 @@ import (
 type worker struct {
 	agent *agent
 	uid   string
-	awake chan struct{}
+	awake chan struct{} // has room for one: look again
 
 	pod      *corev1.Pod // as last bound; nil for what was found on the machine
+	sandbox  *network.Sandbox
 	prepared *prepared
 	failures map[string]Failure
-	crashes  map[string]int
-	counted  map[string]bool // container IDs whose exit is in crashes
-	fresh    map[string]bool // by container name: its image was just pulled
+	crashes  crashes
+	messages map[string]string // by container ID, of exited ones
+	replaced map[string]bool   // by container ID: stopped to be started anew
+	fresh    map[string]bool   // by container name: its image was just pulled
+	cleaning int               // removals in a row that went wrong
 	tornDown bool
 	reported bool // that nothing is left
 	said     corev1.PodStatus
 	probes   *prober
-	tasks    sync.WaitGroup // stops and pulls under way
+	tasks    sync.WaitGroup // stops, pulls and hooks under way
 
-	mu        sync.Mutex
-	stopping  map[string]bool    // by container ID
-	pulling   map[string]bool    // by container name
-	pulled    map[string]error   // by container name: what came of a pull
-	cancel    context.CancelFunc // of the pulls
-	freshRefs bool
-	freshImgs bool
+	mu     sync.Mutex
+	news   news
+	stops  map[string]*stopJob           // by container ID
+	pulls  map[string]context.CancelFunc // by container name
+	pulled map[string]error              // by container name: what came of a pull
+	hooks  map[string]context.CancelFunc // by container ID: postStart
 }
 
-func newWorker(a *agent, uid string) *worker {
+// news is what a worker may have waited for.
+type news struct {
+	refs    bool // config maps or secrets that the pod refers to
+	images  bool // images were loaded
+	network bool // the node has a range of addresses
+	runtime bool // the container runtime answers, or no longer does
+}
+
+// newWorker returns the worker of a pod of which an earlier process of this
+// node said something, or nothing.
+func newWorker(a *agent, uid string, said corev1.PodStatus) *worker {
 	w := &worker{
-		agent: a, uid: uid, awake: make(chan struct{}, 1), failures: map[string]Failure{}, crashes: map[string]int{},
-		counted: map[string]bool{}, stopping: map[string]bool{}, pulling: map[string]bool{}, pulled: map[string]error{},
-		fresh: map[string]bool{}, cancel: func() {},
+		agent: a, uid: uid, awake: make(chan struct{}, 1), said: said,
+		failures: map[string]Failure{}, crashes: crashes{}, messages: map[string]string{}, replaced: map[string]bool{}, fresh: map[string]bool{},
+		stops: map[string]*stopJob{}, pulls: map[string]context.CancelFunc{}, pulled: map[string]error{}, hooks: map[string]context.CancelFunc{},
 	}
-	w.said = a.reports[types.UID(uid)]
 	w.probes = newProber(w)
 	return w
 }
 
-func (w *worker) wake() {
-	select {
-	case w.awake <- struct{}{}:
-	default:
-	}
-}
-
-// refsChanged tells the worker that config maps or secrets changed.
-func (w *worker) refsChanged() {
+// tell may be called from anywhere.
+func (w *worker) tell(n news) {
 	w.mu.Lock()
-	w.freshRefs = true
+	w.news.refs = w.news.refs || n.refs
+	w.news.images = w.news.images || n.images
+	w.news.network = w.news.network || n.network
+	w.news.runtime = w.news.runtime || n.runtime
 	w.mu.Unlock()
-	w.wake()
-}
-
-// imagesChanged tells the worker that images were loaded.
-func (w *worker) imagesChanged() {
-	w.mu.Lock()
-	w.freshImgs = true
-	w.mu.Unlock()
-	w.wake()
+	poke(w.awake)
 }
 
 // run works until ctx ends, which leaves the pod running, or nothing of the
@@ -108,147 +108,207 @@ func (w *worker) sleep(ctx context.Context, again time.Duration) bool {
 	return true
 }
 
-// turn takes steps until there is none to take.
+// turn takes steps until there is none to take, and says when to look again,
+// or that there is nothing left to do ever.
 func (w *worker) turn(ctx context.Context) (again time.Duration, done bool) {
-	w.takeNews()
+	w.takeNews(ctx)
 	for ctx.Err() == nil {
 		bound := w.agent.bindings.pod(w.uid)
 		if bound != nil {
 			w.pod = bound
 		}
 		if w.reported {
-			return 0, bound == nil && w.agent.gone(w.uid)
+			if bound == nil && w.agent.gone(w.uid) {
+				return 0, true
+			}
+			if bound != nil && bound.DeletionTimestamp != nil {
+				return 0, false
+			}
+			w.beginAnew()
+			continue
 		}
 		containers, known := w.agent.observer.containers(w.uid)
 		if !known {
-			return time.Second, false
+			return 0, false
 		}
 		o := w.observed(ctx, containers)
-		w.say(bound, o, false)
+		if ended := w.say(bound, o, false); ended {
+			continue
+		}
 		d := Step(bound, o, time.Now())
 		if len(d.Actions) == 0 {
 			return d.Again, false
 		}
-		for _, action := range d.Actions {
-			if !w.do(ctx, action, o) {
-				break
-			}
+		if again := w.carryOut(ctx, d.Actions, bound, o); again > 0 {
+			return again, false
 		}
 	}
 	return 0, false
 }
 
+// carryOut does the actions of one decision for as long as it holds. again is
+// when to try what cannot be done now.
+func (w *worker) carryOut(ctx context.Context, actions []Action, bound *corev1.Pod, o Observed) (again time.Duration) {
+	for _, action := range actions {
+		holds, err := w.do(ctx, action, o)
+		if err != nil && ctx.Err() == nil {
+			w.agent.cfg.Logger.Warn("pod "+string(action.Kind), "pod", nameOf(w.pod), "uid", w.uid, "container", action.Container, "error", err)
+			return w.afterError(action)
+		}
+		if !holds || ctx.Err() != nil || w.agent.bindings.pod(w.uid) != bound {
+			return 0
+		}
+	}
+	w.cleaning = 0
+	return 0
+}
+
+// afterError is how long to wait after an action went wrong: with removals,
+// which nobody hears of, from 1 s to 1 min; failures of the others are known
+// to Step.
+func (w *worker) afterError(action Action) time.Duration {
+	if action.Kind != Remove && action.Kind != Teardown {
+		return 0
+	}
+	w.cleaning++
+	return min(time.Minute, time.Second<<min(w.cleaning-1, 6))
+}
+
+// beginAnew is for a pod that is bound again after all was removed.
+func (w *worker) beginAnew() {
+	w.reported = false
+	w.crashes = crashes{}
+	if !terminal(w.said.Phase) {
+		w.said = corev1.PodStatus{}
+	}
+}
+
 // takeNews forgets failures that the news may have mended.
-func (w *worker) takeNews() {
+func (w *worker) takeNews(ctx context.Context) {
 	w.mu.Lock()
-	refs, images := w.freshRefs, w.freshImgs
-	w.freshRefs, w.freshImgs = false, false
+	n := w.news
+	w.news = news{}
 	w.mu.Unlock()
 	for name, f := range w.failures {
-		mended := refs && (name == "" || f.Reason == reasonConfig) || images && isImageReason(f.Reason)
-		if mended {
+		if n.mends(f.Reason) {
 			f.RetryAt = time.Time{}
 			w.failures[name] = f
 		}
 	}
-	if refs && w.prepared != nil && w.pod != nil {
+	if n.images {
+		w.endNeedlessPulls(ctx)
+	}
+	if n.refs && w.prepared != nil && w.pod != nil {
 		if err := w.agent.cfg.Volumes.Update(w.pod, w.agent.bindings); err != nil {
-			w.warn("FailedMount", err.Error())
+			w.agent.warn(w.pod, reasonVolumes, err.Error())
 		}
 	}
+}
+
+func (n news) mends(reason string) bool {
+	switch reason {
+	case reasonConfig, reasonVolumes:
+		return n.refs
+	case reasonSandbox:
+		return n.network
+	case reasonInspect:
+		return n.runtime
+	}
+	return n.images && isImageReason(reason)
 }
 
 // observed gathers what is known of the pod.
 func (w *worker) observed(ctx context.Context, containers []runtime.Status) Observed {
-	o := Observed{Containers: containers, Failures: w.failures, Crashes: w.crashes, IP: w.said.PodIP}
+	w.takePulled()
+	o := Observed{
+		Containers: containers, Failures: w.failures, Replaced: w.replaced, IP: w.said.PodIP,
+		Sandbox: w.sandbox != nil, Prepared: w.prepared != nil,
+	}
+	if w.sandbox != nil {
+		o.IP = w.sandbox.IP.String()
+	}
 	if terminal(w.said.Phase) {
-		o.Ended = w.said.Phase
-		o.Sandbox = !w.tornDown
-	} else if w.prepared != nil {
-		o.Sandbox, o.Prepared, o.IP = true, true, w.prepared.sandbox.IP.String()
+		o.Ended, o.Sandbox, o.IP = w.said.Phase, !w.tornDown, w.said.PodIP
 	}
 	w.mu.Lock()
-	o.Stopping, o.Pulling = clone(w.stopping), clone(w.pulling)
-	for name, err := range w.pulled {
-		delete(w.pulled, name)
-		w.took(name, err)
-	}
+	o.Stopping, o.Pulling, o.Hooks = names(w.stops), names(w.pulls), names(w.hooks)
 	w.mu.Unlock()
-	w.countCrashes(containers)
-	o.Messages = map[string]string{}
-	for _, c := range containers {
-		if c.State == runtime.Exited {
-			o.Messages[c.ID] = w.agent.cfg.Volumes.ReadTerminationLog(w.uid, c.Name, c.Attempt)
-		}
-	}
+	w.crashes.observe(w.pod, containers)
+	o.Crashes = w.crashes.counts()
+	o.Messages = w.terminationMessages(containers)
 	o.Health = w.probes.watch(ctx, w.pod, o)
+	w.shortenStops()
 	return o
 }
 
-func clone(m map[string]bool) map[string]bool {
+func names[V any](m map[string]V) map[string]bool {
 	out := make(map[string]bool, len(m))
-	for k, v := range m {
-		out[k] = v
+	for k := range m {
+		out[k] = true
 	}
 	return out
 }
 
-// countCrashes counts the exits of each container in a row. After a restart of
-// the agent the attempt stands for what was not seen.
-func (w *worker) countCrashes(containers []runtime.Status) {
+// terminationMessages reads, once, what exited containers left.
+func (w *worker) terminationMessages(containers []runtime.Status) map[string]string {
+	out := make(map[string]string, len(w.messages))
 	for _, c := range containers {
-		if _, known := w.crashes[c.Name]; !known {
-			w.crashes[c.Name] = 0
-			if last := latest(Observed{Containers: containers}, c.Name); last.Attempt > 0 {
-				w.crashes[c.Name] = last.Attempt
-			}
-		}
-		last := latest(Observed{Containers: containers}, c.Name)
-		if last.State != runtime.Exited || w.counted[last.ID] {
+		if c.State != runtime.Exited {
 			continue
 		}
-		w.counted[last.ID] = true
-		w.crashes[c.Name]++
-		if last.FinishedAt.Sub(last.StartedAt) >= crashReset {
-			w.crashes[c.Name] = 1
+		message, known := w.messages[c.ID]
+		if !known {
+			message = w.agent.cfg.Volumes.ReadTerminationLog(w.uid, c.Name, c.Attempt)
 		}
-		if last.Attempt > 0 || last.ExitCode != 0 {
-			w.agent.metrics.exits.Inc()
-		}
+		out[c.ID] = message
 	}
+	w.messages = out
+	return out
 }
 
-// say publishes the pod's status if it is a new one. Before an agent that was
-// restarted has taken the pod over, what it said before stands.
-func (w *worker) say(bound *corev1.Pod, o Observed, stopped bool) {
+// say publishes the pod's status if it is a new one, and reports whether the
+// pod ended by it. Before an agent that was restarted has taken the pod over,
+// what it said before stands.
+func (w *worker) say(bound *corev1.Pod, o Observed, stopped bool) (ended bool) {
 	if bound == nil || terminal(w.said.Phase) && !stopped {
-		return
+		return false
 	}
 	takenOver := w.prepared != nil || w.said.StartTime == nil || len(o.Failures) > 0 || bound.DeletionTimestamp != nil
 	if !takenOver {
-		return
+		return false
 	}
 	status := w.said
 	if !terminal(w.said.Phase) {
 		status = Status(bound, o, w.agent.cfg.NodeIP.String(), w.said, time.Now())
 	}
 	if sameStatus(status, w.said) && !stopped {
-		return
+		return false
 	}
 	w.said = status
 	w.agent.publisher.publish(report{
 		pod: types.NamespacedName{Namespace: bound.Namespace, Name: bound.Name}, uid: bound.UID, status: status, stopped: stopped,
 	})
+	return terminal(status.Phase) && !stopped
 }
 
-func (w *worker) warn(reason, message string) {
-	if w.pod != nil {
-		w.agent.cfg.Recorder.Event(w.pod, corev1.EventTypeWarning, reason, message)
+func nameOf(pod *corev1.Pod) string {
+	if pod == nil {
+		return ""
+	}
+	return pod.Namespace + "/" + pod.Name
+}
+
+// warn records that something went wrong with a pod; nil is one that is only
+// found on the machine.
+func (a *agent) warn(pod *corev1.Pod, reason, message string) {
+	if pod != nil {
+		a.cfg.Recorder.Event(pod, corev1.EventTypeWarning, reason, message)
 	}
 }
 
-func (w *worker) note(reason, message string) {
-	if w.pod != nil {
-		w.agent.cfg.Recorder.Event(w.pod, corev1.EventTypeNormal, reason, message)
+// note records what was done for a pod.
+func (a *agent) note(pod *corev1.Pod, reason, message string) {
+	if pod != nil {
+		a.cfg.Recorder.Event(pod, corev1.EventTypeNormal, reason, message)
 	}
 }
