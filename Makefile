@@ -75,7 +75,7 @@ fmt: ## format all Go files
 test-packages: ## the tests of all packages, with the race detector
 	@printf '==> go test -race\n'
 	@$(NO_ROOT)
-	@packages=$(PACKAGES); go test -race -vet=off -timeout 10m $(TEST_EXEC) $$packages
+	@packages="$(PACKAGES)"; go test -race -vet=off -timeout 10m $(TEST_EXEC) $$packages
 
 test-e2e: build images ## the programs from end to end, on real containers
 	@printf '==> end to end\n'
@@ -91,7 +91,7 @@ N ?= 20
 soak: build images ## the end-to-end tests N times (N=20), and properties with new seeds
 	@.ci/install test
 	@EVENKEEL_BIN=$(CURDIR)/.build/bin go test -race -vet=off -count=$(N) -timeout 0 $(TEST_EXEC) ./cmd/e2e/...
-	@packages=$(PACKAGES); go test -race -vet=off -count=$(N) -timeout 0 $(TEST_EXEC) $$packages
+	@packages="$(PACKAGES)"; go test -race -vet=off -count=$(N) -timeout 0 $(TEST_EXEC) $$packages
 
 build: ## the programs, to .build/bin
 	@printf '==> building .build/bin\n'
