@@ -133,7 +133,7 @@ func (s *darkStore) Grant(ctx context.Context, ttl time.Duration) (registry.Leas
 type world struct {
 	t       *testing.T
 	store   *darkStore
-	runtime *fake.Runtime
+	runtime *gatedRuntime
 	network *fakeNetwork
 	volumes *volume.Manager
 	images  chan struct{}
@@ -151,7 +151,7 @@ func inWorld(t *testing.T, test func(w *world)) {
 			t.Fatal(err)
 		}
 		w := &world{
-			t: t, store: &darkStore{Store: memory.New()}, runtime: fake.New(), volumes: volumes, dir: dir,
+			t: t, store: &darkStore{Store: memory.New()}, runtime: &gatedRuntime{Runtime: fake.New(), gates: map[string]chan struct{}{}}, volumes: volumes, dir: dir,
 			network: &fakeNetwork{sandboxes: map[string]network.Sandbox{}}, images: make(chan struct{}), kill: func() {},
 		}
 		w.runtime.AddImage(rt.Image{Ref: "app:1", Entrypoint: []string{"/app"}})

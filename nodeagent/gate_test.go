@@ -1,0 +1,205 @@
+package nodeagent
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/nodeagent/runtime/fake"
+	"github.com/evenkeel/evenkeel/schema"
+)
+
+// gatedRuntime holds calls back until the test lets them go on.
+type gatedRuntime struct {
+	*fake.Runtime
+	mu    sync.Mutex
+	gates map[string]chan struct{}
+}
+
+// hold makes calls of a method wait until the returned function is called.
+func (r *gatedRuntime) hold(method string) (release func()) {
+	gate := make(chan struct{})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gates[method] = gate
+	return func() {
+		r.mu.Lock()
+		delete(r.gates, method)
+		r.mu.Unlock()
+		close(gate)
+		synctest.Wait()
+	}
+}
+
+func (r *gatedRuntime) pass(ctx context.Context, method string) error {
+	r.mu.Lock()
+	gate := r.gates[method]
+	r.mu.Unlock()
+	if gate == nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-gate:
+		return nil
+	}
+}
+
+func (r *gatedRuntime) Pull(ctx context.Context, ref string) (rt.Image, error) {
+	if err := r.pass(ctx, "Pull"); err != nil {
+		return rt.Image{}, err
+	}
+	return r.Runtime.Pull(ctx, ref)
+}
+
+func (r *gatedRuntime) Start(ctx context.Context, spec rt.Container) error {
+	if err := r.pass(ctx, "Start"); err != nil {
+		return err
+	}
+	return r.Runtime.Start(ctx, spec)
+}
+
+// Containers answers late what was so when it was asked.
+func (r *gatedRuntime) Containers(ctx context.Context) ([]rt.Status, error) {
+	list, err := r.Runtime.Containers(ctx)
+	if err == nil {
+		err = r.pass(ctx, "Containers")
+	}
+	return list, err
+}
+
+func TestDeletedWhilePulling(t *testing.T) {
+	inWorld(t, func(w *world) {
+		pod := newPod("a", "main")
+		pod.Spec.Containers[0].Image = "other:1"
+		release := w.runtime.hold("Pull")
+		defer release()
+		w.start()
+		w.bind(pod)
+		w.wantState(pod, "Pending main=ContainerCreating,0")
+		w.delete(pod, 30)
+		if w.said(pod).Annotations[schema.StoppedAnnotation] == "" {
+			t.Error("not stopped")
+		}
+		w.unbind(pod)
+		w.wantNothing(pod)
+	})
+}
+
+func TestImageComesWhilePulling(t *testing.T) {
+	inWorld(t, func(w *world) {
+		pod := newPod("a", "main")
+		pod.Spec.Containers[0].Image = "other:1"
+		release := w.runtime.hold("Pull")
+		defer release()
+		w.start()
+		w.bind(pod)
+		w.runtime.AddImage(rt.Image{Ref: "other:1", Cmd: []string{"/other"}})
+		w.images <- struct{}{}
+		synctest.Wait()
+		w.wantState(pod, "Running main=running,ready,0")
+	})
+}
+
+func TestDeletedWhileStarting(t *testing.T) {
+	inWorld(t, func(w *world) {
+		pod := newPod("a", "main", "side")
+		release := w.runtime.hold("Start")
+		w.start()
+		w.bind(pod)
+		w.delete(pod, 30)
+		release()
+		w.pass(time.Second)
+		if got := w.runtime.Calls("Start"); got != 1 {
+			t.Errorf("%d starts", got)
+		}
+		if w.said(pod).Annotations[schema.StoppedAnnotation] == "" {
+			t.Error("not stopped")
+		}
+		w.wantNothing(pod)
+	})
+}
+
+func TestStartWorkers(t *testing.T) {
+	inWorld(t, func(w *world) {
+		release := w.runtime.hold("Start")
+		w.start()
+		var pods []*corev1.Pod
+		for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+			pod := newPod(name, "main")
+			pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 60}}}
+			pods = append(pods, pod)
+			w.bind(pod)
+		}
+		release() // hooks hold nobody up
+		if got := w.runtime.Calls("Start"); got != len(pods) {
+			t.Errorf("%d starts", got)
+		}
+		w.pass(time.Minute)
+		for _, pod := range pods {
+			w.wantState(pod, "Running main=running,ready,0")
+		}
+	})
+}
+
+// A list that was made before a start, and is answered after it, must not have
+// the container started again; nor one made before a removal bring it back.
+func TestListFromBefore(t *testing.T) {
+	inWorld(t, func(w *world) {
+		pod := newPod("a", "main")
+		w.start()
+		release := w.runtime.hold("Containers")
+		w.pass(resync)
+		w.bind(pod)
+		release()
+		w.pass(time.Second)
+		if w.runtime.Calls("Start") != 1 {
+			t.Errorf("%d starts", w.runtime.Calls("Start"))
+		}
+		w.wantState(pod, "Running main=running,ready,0")
+
+		w.exit(pod, "main", 1)
+		release = w.runtime.hold("Containers")
+		w.pass(resync)
+		w.delete(pod, 0)
+		w.pass(time.Second)
+		release()
+		w.pass(time.Minute)
+		w.unbind(pod)
+		w.wantNothing(pod)
+		if got := w.runtime.Calls("Start"); got != 2 {
+			t.Errorf("%d starts", got)
+		}
+	})
+}
+
+// A container that exits before its start is noted must not be taken for
+// running until the next list.
+func TestExitsAtOnce(t *testing.T) {
+	o := newObserver(nil, nil, func([]string) {}, func() {})
+	started := rt.Status{ID: "x", Pod: rt.PodRef{UID: "u"}, State: rt.Running}
+	exited := started
+	exited.State = rt.Exited
+	for name, steps := range map[string]func(){
+		"seen before":  func() { o.take([]rt.Status{exited}, o.stamp); o.set(started) },
+		"seen between": func() { began := o.stamp; o.set(started); o.take([]rt.Status{exited}, began) },
+	} {
+		o.take(nil, o.stamp)
+		steps()
+		if got, _ := o.containers("u"); len(got) != 1 || got[0].State != rt.Exited {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	began := o.stamp
+	o.forget("u", "x")
+	o.take([]rt.Status{exited}, began)
+	if got, _ := o.containers("u"); len(got) != 0 {
+		t.Errorf("removed container is back: %+v", got)
+	}
+}
