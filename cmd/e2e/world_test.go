@@ -55,6 +55,8 @@ func newWorld(t *testing.T, hosts int) *world {
 		bridge.Name = "br0"
 		return errors.Join(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: bridge}), address("br0", hubIP+"/24"))
 	})
+	// What leads nowhere is refused at once, as a router does.
+	w.inside(w.hub, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644) })
 	for i := range hosts {
 		w.addHost(i)
 	}

@@ -13,7 +13,8 @@
 //	GET /exit?code=  exits
 //
 // Environment: HTTP_PORT (8080), TCP_PORT (9000), UDP_PORT (9000), EXIT_CODE (exit
-// with it at once), START_DELAY (a duration before anything is served).
+// with it at once), WRITE ("path=text": write a file and end, as an init
+// container does), START_DELAY (a duration before anything is served).
 package main
 
 import (
@@ -48,6 +49,13 @@ func main() {
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stdout, nil)))
 	if code := os.Getenv("EXIT_CODE"); code != "" {
 		exit(code)
+	}
+	if path, text, found := strings.Cut(os.Getenv("WRITE"), "="); found {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			slog.Error("not written", "error", err)
+			os.Exit(1)
+		}
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
