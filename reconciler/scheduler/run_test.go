@@ -244,6 +244,27 @@ func TestNodeGoneWhileBinding(t *testing.T) {
 	})
 }
 
+// TestRoomOfRefusedPod deletes a pod while it is being bound: the room that was
+// meant for it goes to one that had been refused it.
+func TestRoomOfRefusedPod(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.create(pod("a", "1"))
+		c.create(pod("b", "1"))
+		synctest.Wait()
+		var once sync.Once
+		c.store.set(func(txn registry.Txn) error {
+			if strings.HasPrefix(txn.Ops[len(txn.Ops)-1].Key, schema.BindingsPrefix) {
+				once.Do(func() {
+					_, _ = c.store.Store.Commit(t.Context(), registry.Txn{Ops: []registry.Op{registry.Delete("/registry/pods/default/a")}})
+				})
+			}
+			return nil
+		})
+		c.node("n1", "1")
+		c.want(map[string]string{"b": "n1"})
+	})
+}
+
 // TestUnsureCommit has a transaction happen and its answer get lost: the pod
 // stays where it was bound, and its room is taken once.
 func TestUnsureCommit(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"sync"
 	"testing"
@@ -37,7 +38,7 @@ func (rules) ValidateUpdate(updated, old schema.Object) field.ErrorList {
 
 // cluster is a real etcd with leaders on it.
 type cluster struct {
-	t      *testing.T
+	t      testing.TB
 	ctx    context.Context
 	store  registry.Store
 	all    *registry.Registries
@@ -45,7 +46,7 @@ type cluster struct {
 	wg     sync.WaitGroup
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t testing.TB) *cluster {
 	dir, err := os.MkdirTemp("/tmp", "ek")
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func (c *cluster) lead(ctx context.Context, id string) <-chan struct{} {
 		reg := prometheus.NewRegistry()
 		err := registry.Lead(ctx, registry.ElectionConfig{Store: c.store, Role: "reconcile", ID: id, Logger: logger}, func(ctx context.Context, fence registry.Guard) error {
 			c.t.Logf("%s leads", id)
-			return manager.Run(ctx, manager.Config{Registries: c.all.Fenced(fence), Mirror: mirror, Recorder: recorder, Logger: logger, Registerer: reg, EvictAfter: time.Second})
+			return manager.Run(ctx, manager.Config{PodCIDR: netip.MustParsePrefix("10.128.0.0/12"), Registries: c.all.Fenced(fence), Mirror: mirror, Recorder: recorder, Logger: logger, Registerer: reg, EvictAfter: time.Second})
 		})
 		if err != nil && !errors.Is(err, registry.ErrFenced) {
 			c.t.Errorf("leader %s: %v", id, err)
@@ -96,15 +97,19 @@ func (c *cluster) lead(ctx context.Context, id string) <-chan struct{} {
 	return ended
 }
 
-// agent reports a node and, for every pod bound to it, that it runs; a pod
-// that is told to end has stopped.
-func (c *cluster) agent(name string) {
+func nodeStatus(name string) *corev1.Node {
 	status := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	status.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 	status.Status.Allocatable = corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse("8"), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse("110"),
 	}
-	c.put(schema.NodeStatusPrefix+name, status)
+	return status
+}
+
+// agent reports a node and, for every pod bound to it, that it runs; a pod
+// that is told to end has stopped.
+func (c *cluster) agent(name string) {
+	c.put(schema.NodeStatusPrefix+name, nodeStatus(name))
 	c.put(schema.NodeLeasePrefix+name, nil)
 	c.wg.Go(func() {
 		number := 0

@@ -35,6 +35,13 @@ func lowestFree(cluster netip.Prefix, taken []netip.Prefix) (netip.Prefix, bool)
 	cluster = cluster.Masked()
 	first := cluster.Addr().As4()
 	base := binary.BigEndian.Uint32(first[:])
+	exact := map[netip.Prefix]bool{}
+	var others []netip.Prefix
+	for _, t := range taken {
+		if exact[t] = t.Bits() == nodeBits; !exact[t] {
+			others = append(others, t)
+		}
+	}
 	count := uint64(1)
 	if cluster.Bits() < nodeBits {
 		count <<= nodeBits - cluster.Bits()
@@ -43,7 +50,7 @@ func lowestFree(cluster netip.Prefix, taken []netip.Prefix) (netip.Prefix, bool)
 		var at [4]byte
 		binary.BigEndian.PutUint32(at[:], base+uint32(i)<<(32-nodeBits))
 		candidate := netip.PrefixFrom(netip.AddrFrom4(at), max(nodeBits, cluster.Bits()))
-		if !overlapsAny(candidate, taken) {
+		if !exact[candidate] && !overlapsAny(candidate, others) {
 			return candidate, true
 		}
 	}

@@ -21,6 +21,7 @@ type View struct {
 	Name    string
 	Node    *corev1.Node    // nil if there is none: nothing is to be there
 	Peers   []*corev1.Node  // all nodes, joined with their status
+	Known   bool            // the list of peers that is there is known to be right: Peers is not looked at
 	Objects []schema.Object // the pods bound to it, and what they refer to
 }
 
@@ -38,6 +39,7 @@ func Compute(view View, there []registry.KV) ([]registry.Write, error) {
 	for _, kv := range there {
 		w, ok := want[kv.Key]
 		switch {
+		case view.Known && kv.Key == schema.BindingPrefix(view.Name)+schema.BindingPeersName:
 		case ok && bytes.Equal(w.Raw.Value, kv.Value):
 			delete(want, kv.Key)
 		case !ok:
@@ -87,8 +89,10 @@ func wanted(view View) (map[string]registry.Write, error) {
 		return nil
 	}
 	exists := &registry.Guard{Key: schema.KeyOf(view.Node).Path(), Mod: registry.Present}
-	if err := put(prefix+schema.BindingPeersName, peersOf(view), exists); err != nil {
-		return nil, err
+	if !view.Known {
+		if err := put(prefix+schema.BindingPeersName, peersOf(view), exists); err != nil {
+			return nil, err
+		}
 	}
 	if err := put(prefix+schema.BindingNodeName, stored(view.Node), controller.Unchanged(view.Node)); err != nil {
 		return nil, err

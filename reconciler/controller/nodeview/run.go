@@ -32,8 +32,16 @@ type viewer struct {
 	nodeOf map[schema.Key]string  // by pod: the node that it was last seen on
 	peers  map[string]corev1.Node // as other nodes see them
 
-	mu   sync.Mutex
-	refs map[string]map[schema.Key]bool // by node: what its pods refer to
+	mu      sync.Mutex
+	refs    map[string]map[schema.Key]bool // by node: what its pods refer to
+	changes int                            // how often peers changed
+	right   map[string]rightPeers          // by node
+}
+
+// rightPeers is a list of peers as it was found to be right.
+type rightPeers struct {
+	changes int
+	mod     int64 // revision of its key
 }
 
 // Run keeps the bindings of all nodes until ctx ends (nil) or the leader's
@@ -42,7 +50,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Workers == 0 {
 		cfg.Workers = 4
 	}
-	v := &viewer{Config: cfg, nodeOf: map[schema.Key]string{}, peers: map[string]corev1.Node{}, refs: map[string]map[schema.Key]bool{}}
+	v := &viewer{
+		Config: cfg, nodeOf: map[schema.Key]string{}, peers: map[string]corev1.Node{},
+		refs: map[string]map[schema.Key]bool{}, right: map[string]rightPeers{},
+	}
 	loop := controller.Loop{
 		Name: "nodeview", Mirror: cfg.Writer.Mirror, After: cfg.Writer.Registries.Term(),
 		Kinds: []*schema.Kind{schema.Nodes, schema.Pods, schema.ConfigMaps, schema.Secrets}, Raw: schema.BindingsPrefix,
@@ -89,6 +100,9 @@ func (v *viewer) dirtyByNode(changed schema.Key) []string {
 		}
 		v.peers[changed.Name] = now
 	}
+	v.mu.Lock()
+	v.changes++
+	v.mu.Unlock()
 	return append(slices.Collect(maps.Keys(v.peers)), changed.Name)
 }
 
@@ -135,11 +149,22 @@ func (v *viewer) setRefs(node string, refs map[schema.Key]bool) {
 }
 
 func (v *viewer) reconcile(ctx context.Context, key schema.Key) error {
+	changes, right := v.peersKnown(key.Name)
 	view := v.view(key)
 	there := v.Writer.Mirror.Raw(schema.BindingPrefix(key.Name))
+	peers := slices.IndexFunc(there, func(kv registry.KV) bool {
+		return kv.Key == schema.BindingPrefix(key.Name)+schema.BindingPeersName
+	})
+	view.Known = view.Node != nil && peers >= 0 && right == rightPeers{changes, there[peers].Mod}
+	if !view.Known && view.Node != nil {
+		view.Peers = registry.ListOf[*corev1.Node](v.Writer.Mirror, schema.Nodes, "")
+	}
 	writes, err := Compute(view, there)
 	if err != nil {
 		return fmt.Errorf("view of %s: %w", key, err)
+	}
+	if peers >= 0 && !writesTo(writes, there[peers].Key) {
+		v.setPeersKnown(key.Name, rightPeers{changes, there[peers].Mod})
 	}
 	if err := v.Writer.CommitAll(ctx, writes); err != nil {
 		return fmt.Errorf("write the view of %s: %w", key, err)
@@ -147,7 +172,31 @@ func (v *viewer) reconcile(ctx context.Context, key schema.Key) error {
 	return nil
 }
 
-// view reads what a node's view is made of. The bindings are read after it, so
+// peersKnown returns how often peers have changed by now, and which list of a
+// node's peers was found to be right. It is called before the nodes are read.
+func (v *viewer) peersKnown(node string) (int, rightPeers) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.changes, v.right[node]
+}
+
+func (v *viewer) setPeersKnown(node string, right rightPeers) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.right[node] = right
+}
+
+func (v *viewer) forgetPeers(node string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.right, node)
+}
+
+func writesTo(writes []registry.Write, path string) bool {
+	return slices.ContainsFunc(writes, func(w registry.Write) bool { return w.Raw.Key == path })
+}
+
+// view reads what a node's view is made of, but for its peers. The bindings are read after it, so
 // that a binding that is newer than its pod here is refused by its guard, not
 // overwritten.
 func (v *viewer) view(key schema.Key) View {
@@ -155,9 +204,10 @@ func (v *viewer) view(key schema.Key) View {
 	node, ok := m.Stored(key).(*corev1.Node)
 	if !ok {
 		v.setRefs(key.Name, nil)
+		v.forgetPeers(key.Name)
 		return View{Name: key.Name}
 	}
-	view := View{Name: key.Name, Node: node, Peers: registry.ListOf[*corev1.Node](m, schema.Nodes, "")}
+	view := View{Name: key.Name, Node: node}
 	refs := map[schema.Key]bool{}
 	for _, podKey := range m.PodsOn(key.Name) {
 		pod, ok := m.Stored(podKey).(*corev1.Pod)
