@@ -38,8 +38,8 @@ type crash struct {
 // observe counts exits that are new. Of a container that is seen for the first
 // time, its attempt stands for the exits that were not seen, unless the one
 // before ran long. An exit of a container that is no longer as the pod has it
-// is none of the new one's.
-func (c crashes) observe(pod *corev1.Pod, containers []runtime.Status) {
+// is none of the new one's. It returns how many exits were new.
+func (c crashes) observe(pod *corev1.Pod, containers []runtime.Status) (exits int) {
 	o := Observed{Containers: containers}
 	for _, name := range namesOf(containers) {
 		last := latest(o, name)
@@ -53,6 +53,7 @@ func (c crashes) observe(pod *corev1.Pod, containers []runtime.Status) {
 		if last.State == runtime.Exited && now.counted <= last.Attempt {
 			now.exits++
 			now.counted = last.Attempt + 1
+			exits++
 			if ranLong(last) {
 				now.exits = 1
 			}
@@ -62,6 +63,7 @@ func (c crashes) observe(pod *corev1.Pod, containers []runtime.Status) {
 		}
 		c[name] = now
 	}
+	return exits
 }
 
 func (c crashes) counts() map[string]int {

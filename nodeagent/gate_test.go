@@ -126,6 +126,25 @@ func TestDeletedWhileStarting(t *testing.T) {
 	})
 }
 
+func TestDeletedWhileWaitingToStart(t *testing.T) {
+	inWorld(t, func(w *world) {
+		release := w.runtime.hold("Start")
+		w.start()
+		for _, name := range []string{"a", "b", "c", "d"} {
+			w.bind(newPod(name, "main"))
+		}
+		late := newPod("late", "main")
+		w.bind(late)
+		w.delete(late, 30)
+		release()
+		w.pass(time.Millisecond)
+		if got := w.runtime.Calls("Start"); got != 4 {
+			t.Errorf("%d starts", got)
+		}
+		w.wantNothing(late)
+	})
+}
+
 func TestStartWorkers(t *testing.T) {
 	inWorld(t, func(w *world) {
 		release := w.runtime.hold("Start")

@@ -12,7 +12,7 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		pods:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "evenkeel_nodeagent_pods", Help: "Pods that this agent looks after."}),
-		exits:  prometheus.NewCounter(prometheus.CounterOpts{Name: "evenkeel_nodeagent_container_exits_total", Help: "Containers that exited with an error or after a restart."}),
+		exits:  prometheus.NewCounter(prometheus.CounterOpts{Name: "evenkeel_nodeagent_container_exits_total", Help: "Container exits that this agent saw."}),
 		starts: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "evenkeel_nodeagent_container_start_seconds", Help: "Time the container runtime took to start a container.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 12)}),
 		pulls:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "evenkeel_nodeagent_image_pull_seconds", Help: "Time to pull an image.", Buckets: prometheus.ExponentialBuckets(0.1, 2, 12)}),
 	}

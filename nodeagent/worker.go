@@ -233,7 +233,7 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 	w.mu.Lock()
 	o.Stopping, o.Pulling, o.Hooks = names(w.stops), names(w.pulls), names(w.hooks)
 	w.mu.Unlock()
-	w.crashes.observe(w.pod, containers)
+	w.agent.metrics.exits.Add(float64(w.crashes.observe(w.pod, containers)))
 	o.Crashes = w.crashes.counts()
 	o.Messages = w.terminationMessages(containers)
 	o.Health = w.probes.watch(ctx, w.pod, o)
