@@ -126,7 +126,12 @@ func CheckTxn(txn Txn) error {
 	if len(txn.Guards) > MaxOps || len(txn.Ops) > MaxOps {
 		return fmt.Errorf("transaction of %d guards and %d operations, at most %d: %w", len(txn.Guards), len(txn.Ops), MaxOps, ErrTooLarge)
 	}
+	seen := make(map[string]bool, len(txn.Ops))
 	for _, op := range txn.Ops {
+		if seen[op.Key] {
+			return fmt.Errorf("%s: written twice in one transaction", op.Key)
+		}
+		seen[op.Key] = true
 		if len(op.Value) > MaxValue {
 			return fmt.Errorf("%s: value of %d bytes, at most %d: %w", op.Key, len(op.Value), MaxValue, ErrTooLarge)
 		}

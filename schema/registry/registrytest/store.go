@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		"Leases":             testLeases,
 		"LeaseExpires":       testLeaseExpires,
 		"Limits":             testLimits,
+		"SameKeyTwice":       testSameKeyTwice,
 		"ConcurrentWriters":  testConcurrentWriters,
 	}
 	for name, test := range tests {
@@ -309,6 +310,14 @@ func testLimits(t *testing.T, h Harness) {
 	many.Ops = append(many.Ops, registry.Put("/m/x", nil))
 	if _, err := h.Store.Commit(t.Context(), many); !errors.Is(err, registry.ErrTooLarge) {
 		t.Errorf("%d operations: %v", registry.MaxOps+1, err)
+	}
+}
+
+// testSameKeyTwice holds stores to what etcd does: it refuses the transaction.
+func testSameKeyTwice(t *testing.T, h Harness) {
+	twice := registry.Txn{Ops: []registry.Op{registry.Put("/a", nil), registry.Delete("/a")}}
+	if _, err := h.Store.Commit(t.Context(), twice); err == nil {
+		t.Error("a key was written twice in one transaction")
 	}
 }
 
