@@ -160,6 +160,10 @@ func invalidService(svc *corev1.Service, err *field.Error) error {
 	return apierrors.NewInvalid(schema.Services.GVK.GroupKind(), svc.Name, field.ErrorList{err})
 }
 
+func isClaim(key string) bool {
+	return strings.HasPrefix(key, schema.ServiceIPsPrefix) || strings.HasPrefix(key, schema.ServicePortsPrefix)
+}
+
 // asksFor reports whether the service as given names the claim itself, so
 // that another choice would not be what was asked.
 func asksFor(given *corev1.Service, conflict string) bool { return claimsOf(given)[conflict] }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -196,6 +197,51 @@ func TestServiceClaims(t *testing.T) {
 	if again.Spec.ClusterIP != first.Spec.ClusterIP {
 		t.Errorf("address %s", again.Spec.ClusterIP)
 	}
+}
+
+// TestBatchOfServices creates many services in one transaction out of a range
+// so small that their choices meet, beside one that asks for an address.
+func TestBatchOfServices(t *testing.T) {
+	store := memory.New()
+	r := registry.New(store, registry.Config{ServiceCIDR: netip.MustParsePrefix("10.9.0.0/26"), NodePorts: registry.PortRange{First: 30000, Last: 30029}})
+	if _, err := r.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}); err != nil {
+		t.Fatal(err)
+	}
+	var writes []registry.Write
+	for i := range 24 {
+		writes = append(writes, registry.Write{Create: service(fmt.Sprint("s", i), "", 0)})
+	}
+	auto := must[schema.Object](t)(registry.New(memoryWithNamespace(t), registry.Config{ServiceCIDR: netip.MustParsePrefix("10.9.0.0/26")}).
+		Create(t.Context(), service("s0", "", 0))).(*corev1.Service)
+	writes = append(writes, registry.Write{Create: service("asks", auto.Spec.ClusterIP, 30010)})
+	results, _, err := r.Commit(t.Context(), writes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, obj := range results {
+		svc := obj.(*corev1.Service)
+		seen[svc.Spec.ClusterIP] = true
+		seen[fmt.Sprint(svc.Spec.Ports[0].NodePort)] = true
+	}
+	if asked := results[24].(*corev1.Service); asked.Spec.ClusterIP != auto.Spec.ClusterIP || asked.Spec.Ports[0].NodePort != 30010 {
+		t.Errorf("asked for %s and 30010, got %+v", auto.Spec.ClusterIP, asked.Spec)
+	}
+	if len(seen) != 50 {
+		t.Errorf("%d addresses and ports for 25 services", len(seen))
+	}
+	_, _, err = r.Commit(t.Context(), []registry.Write{{Create: service("x", "10.9.0.60", 0)}, {Create: service("y", "10.9.0.60", 0)}})
+	if !apierrors.IsInvalid(err) {
+		t.Errorf("two that ask for the same: %v", err)
+	}
+}
+
+func memoryWithNamespace(t *testing.T) registry.Store {
+	store := memory.New()
+	if _, err := registry.New(store, registry.Config{}).Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}); err != nil {
+		t.Fatal(err)
+	}
+	return store
 }
 
 // TestServiceAllocation fills a small range from many goroutines: every

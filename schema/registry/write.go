@@ -105,13 +105,13 @@ const overwrites = 20
 
 func (r *Registries) one(ctx context.Context, w Write) (schema.Object, error) {
 	for attempt := 0; ; attempt++ {
-		results, _, err := r.commit(ctx, []Write{w}, attempt)
-		var retry *retryError
-		if errors.As(err, &retry) && attempt < claimAttempts && (retry.claim || attempt < overwrites) {
+		results, _, err := r.commit(ctx, []Write{w})
+		var stale *staleError
+		if errors.As(err, &stale) && attempt < overwrites {
 			continue
 		}
 		if err != nil {
-			return nil, unwrapRetry(err)
+			return nil, unwrapStale(err)
 		}
 		return results[0], nil
 	}
@@ -122,8 +122,8 @@ func (r *Registries) one(ctx context.Context, w Write) (schema.Object, error) {
 // the revision. More than MaxOps guards or operations is ErrTooLarge; see
 // Cost.
 func (r *Registries) Commit(ctx context.Context, writes []Write) ([]schema.Object, int64, error) {
-	results, revision, err := r.commit(ctx, writes, 0)
-	return results, revision, unwrapRetry(err)
+	results, revision, err := r.commit(ctx, writes)
+	return results, revision, unwrapStale(err)
 }
 
 // Cost is an upper bound of the operations that a write needs in a Txn.
@@ -142,39 +142,85 @@ func Cost(w Write) int {
 	return 3
 }
 
-func (r *Registries) commit(ctx context.Context, writes []Write, attempt int) ([]schema.Object, int64, error) {
-	var txn Txn
-	prepared := make([]write, len(writes))
-	for i, w := range writes {
-		p, err := r.prepare(ctx, w, attempt)
+// commit tries again with other addresses and ports for as long as those that
+// it chose turn out to be taken.
+func (r *Registries) commit(ctx context.Context, writes []Write) ([]schema.Object, int64, error) {
+	choices := make([]int, len(writes))
+	for {
+		prepared, err := r.prepareAll(ctx, writes, choices)
 		if err != nil {
 			return nil, 0, err
 		}
+		revision, err := r.commitPrepared(ctx, prepared)
+		if i := takenChoice(err, prepared); i >= 0 && choices[i] < claimAttempts {
+			choices[i]++
+			continue
+		}
+		if err != nil {
+			return nil, 0, r.explain(err, prepared)
+		}
+		results := make([]schema.Object, len(writes))
+		for i, p := range prepared {
+			if p.result != nil && len(p.ops) > 0 {
+				p.result.SetResourceVersion(fmt.Sprint(revision))
+			}
+			results[i] = p.result
+		}
+		return results, revision, nil
+	}
+}
+
+func (r *Registries) prepareAll(ctx context.Context, writes []Write, choices []int) ([]write, error) {
+	prepared := make([]write, len(writes))
+	for i, w := range writes {
+		p, err := r.prepare(ctx, w, choices[i])
+		if err != nil {
+			return nil, err
+		}
 		prepared[i] = p
+	}
+	return prepared, nil
+}
+
+// commitPrepared commits; nothing to write is revision 0. Two writes that
+// claim the same address or port conflict as if one had been there before.
+func (r *Registries) commitPrepared(ctx context.Context, prepared []write) (int64, error) {
+	var txn Txn
+	claimed := map[string]bool{}
+	for _, p := range prepared {
+		for _, op := range p.ops {
+			if isClaim(op.Key) && claimed[op.Key] {
+				return 0, &ConflictError{Key: op.Key}
+			}
+			claimed[op.Key] = true
+		}
 		txn.Guards = addGuards(txn.Guards, p.guards)
 		txn.Ops = append(txn.Ops, p.ops...)
 	}
-	results := make([]schema.Object, len(writes))
 	if len(txn.Ops) == 0 {
-		for i := range prepared {
-			results[i] = prepared[i].result
-		}
-		return results, 0, nil
+		return 0, nil
 	}
 	if r.fence != nil {
 		txn.Guards = addGuards(txn.Guards, []Guard{*r.fence})
 	}
-	revision, err := r.store.Commit(ctx, txn)
-	if err != nil {
-		return nil, 0, r.explain(err, prepared)
+	return r.store.Commit(ctx, txn)
+}
+
+// takenChoice returns the last write that chose, without being asked for it,
+// the address or port that a conflict is about; -1 if there is none.
+func takenChoice(err error, prepared []write) int {
+	var conflict *ConflictError
+	if !errors.As(err, &conflict) || !isClaim(conflict.Key) {
+		return -1
 	}
-	for i, p := range prepared {
-		if p.result != nil && len(p.ops) > 0 {
-			p.result.SetResourceVersion(fmt.Sprint(revision))
+	for i := len(prepared) - 1; i >= 0; i-- {
+		p := prepared[i]
+		claims := slices.ContainsFunc(p.guards, func(g Guard) bool { return g.Key == conflict.Key })
+		if claims && !asksFor(p.given, conflict.Key) {
+			return i
 		}
-		results[i] = p.result
 	}
-	return results, revision, nil
+	return -1
 }
 
 // addGuards adds guards; of two on the same key the stricter one stays.
@@ -227,18 +273,16 @@ func (r *Registries) prepareOne(ctx context.Context, w Write, attempt int) (writ
 	return write{}, errors.New("empty write")
 }
 
-// retryError is a conflict that another attempt may get past.
-type retryError struct {
-	error
-	claim bool // another choice of address or port will do
-}
+// staleError is a conflict about the object itself, which a write that names no
+// version may try again.
+type staleError struct{ error }
 
-func (e *retryError) Unwrap() error { return e.error }
+func (e *staleError) Unwrap() error { return e.error }
 
-func unwrapRetry(err error) error {
-	var retry *retryError
-	if errors.As(err, &retry) {
-		return retry.error
+func unwrapStale(err error) error {
+	var stale *staleError
+	if errors.As(err, &stale) {
+		return stale.error
 	}
 	return err
 }
@@ -271,11 +315,8 @@ func (p write) explain(conflict *ConflictError) error {
 		return nil
 	}
 	if p.given != nil {
-		if err, isClaim := claimError(p.given, conflict.Key); isClaim {
-			if asksFor(p.given, conflict.Key) {
-				return err
-			}
-			return &retryError{error: err, claim: true}
+		if err, ok := claimError(p.given, conflict.Key); ok {
+			return err
 		}
 	}
 	key, err := schema.ParsePath(conflict.Key)
@@ -291,7 +332,7 @@ func (p write) explain(conflict *ConflictError) error {
 	}
 	stale := apierrors.NewConflict(gr, key.Name, errors.New("the object has been modified; read it again and apply the change to that"))
 	if p.path == conflict.Key {
-		return &retryError{error: stale}
+		return &staleError{stale}
 	}
 	return stale
 }
