@@ -230,3 +230,60 @@ func TestTeardownIsTriedAgain(t *testing.T) {
 		}
 	})
 }
+
+func TestPreStop(t *testing.T) {
+	sleep := func(seconds int64) *corev1.Lifecycle {
+		return &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: seconds}}}
+	}
+	tests := map[string]struct {
+		hook, grace int64
+		stubborn    bool
+		want        time.Duration // until the container is gone
+	}{
+		"hook, then SIGTERM":            {hook: 5, grace: 30, want: drainDelay + 5*time.Second},
+		"hook, SIGTERM, SIGKILL":        {hook: 5, grace: 30, stubborn: true, want: 30 * time.Second},
+		"hook outlasts the grace":       {hook: 50, grace: 30, want: 30 * time.Second},
+		"and the container its SIGTERM": {hook: 50, grace: 30, stubborn: true, want: 32 * time.Second},
+		"no grace":                      {hook: 5, grace: 0, want: 0},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				pod := newPod("a", "main")
+				pod.Spec.Containers[0].Lifecycle = sleep(test.hook)
+				if test.stubborn {
+					w.runtime.IgnoreSIGTERM("main")
+				}
+				w.start()
+				w.bind(pod)
+				w.delete(pod, test.grace)
+				if test.want > 0 {
+					w.pass(test.want - time.Millisecond)
+					if w.said(pod).Annotations[schema.StoppedAnnotation] != "" {
+						t.Error("stopped too soon")
+					}
+					w.pass(time.Millisecond)
+				}
+				if w.said(pod).Annotations[schema.StoppedAnnotation] == "" {
+					t.Error("not stopped in time")
+				}
+			})
+		})
+	}
+}
+
+// A signal that cannot be sent must not cost the container its grace.
+func TestSignalFails(t *testing.T) {
+	inWorld(t, func(w *world) {
+		pod := newPod("a", "main")
+		w.start()
+		w.bind(pod)
+		w.runtime.FailNext("Signal", fmt.Errorf("signal: %w", rt.ErrUnavailable))
+		w.delete(pod, 30)
+		w.pass(2 * time.Second)
+		if w.runtime.Calls("Signal") != 2 || w.runtime.Calls("Kill") != 0 {
+			t.Errorf("%d signals, %d kills", w.runtime.Calls("Signal"), w.runtime.Calls("Kill"))
+		}
+		w.wantNothing(pod)
+	})
+}

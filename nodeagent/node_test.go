@@ -273,3 +273,27 @@ func TestRuntimeAway(t *testing.T) {
 		}
 	})
 }
+
+// What a pod refers to may be gone when a new agent takes it over: its
+// containers run on, stay ready and are probed.
+func TestTakeOverWithoutReference(t *testing.T) {
+	inWorld(t, func(w *world) {
+		settings := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "settings"}, Data: map[string]string{"a": "b"}}
+		pod := newPod("a", "main")
+		pod.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}}}}
+		pod.Spec.Containers[0].ReadinessProbe = &corev1.Probe{
+			ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}}, PeriodSeconds: 10, FailureThreshold: 1,
+		}
+		w.start()
+		w.bind(settings, pod)
+		w.wantState(pod, "Running main=running,ready,0")
+		w.kill()
+		w.unbind(settings)
+		w.start()
+		w.pass(time.Minute)
+		w.wantState(pod, "Running main=running,ready,0")
+		w.runtime.OnExec(func(context.Context, string, []string) (int, []byte, error) { return 1, nil, nil })
+		w.pass(10 * time.Second)
+		w.wantState(pod, "Running main=running,0")
+	})
+}

@@ -29,6 +29,7 @@ const preStopExtra = 2 * time.Second
 // over. With the agent it ends half-way, and the next one begins again.
 func (w *worker) stop(ctx context.Context, action Action, o Observed) {
 	job := &stopJob{worker: w, id: action.ID, pod: w.pod, podIP: o.IP, began: time.Now(), grace: w.grace()}
+	job.deadline = job.began.Add(job.grace)
 	for _, c := range o.Containers {
 		if c.ID == action.ID {
 			job.container = c.Name
@@ -104,6 +105,7 @@ type stopJob struct {
 	id        string
 	container string
 	began     time.Time
+	deadline  time.Time          // as first set
 	grace     time.Duration      // of the worker alone; the job hears of changes by hurry
 	hurry     chan time.Duration // has room for one: a shorter grace
 	drain     time.Duration
@@ -113,12 +115,14 @@ func (j *stopJob) run(ctx context.Context) error {
 	graceful, cancel := j.graceful(ctx)
 	defer cancel()
 	wait(graceful, j.drain)
-	if err := j.preStop(graceful); err != nil && ctx.Err() == nil {
-		j.worker.agent.warn(j.pod, "FailedPreStopHook", err.Error())
-	}
-	if j.hasPreStop() && graceful.Err() != nil {
-		graceful, cancel = context.WithTimeout(ctx, preStopExtra)
-		defer cancel()
+	if j.hasPreStop() && graceful.Err() == nil {
+		if err := j.preStop(graceful); err != nil && ctx.Err() == nil {
+			j.worker.agent.warn(j.pod, "FailedPreStopHook", err.Error())
+		}
+		if graceful.Err() != nil {
+			graceful, cancel = context.WithTimeout(ctx, preStopExtra)
+			defer cancel()
+		}
 	}
 	if graceful.Err() == nil && j.terminated(graceful) {
 		return nil
@@ -136,7 +140,12 @@ func (j *stopJob) run(ctx context.Context) error {
 // shorter meanwhile.
 func (j *stopJob) graceful(ctx context.Context) (context.Context, context.CancelFunc) {
 	graceful, cancel := context.WithCancel(ctx)
-	timer := time.NewTimer(time.Until(j.began.Add(j.grace)))
+	left := time.Until(j.deadline)
+	if left <= 0 {
+		cancel()
+		return graceful, cancel
+	}
+	timer := time.NewTimer(left)
 	j.worker.tasks.Go(func() {
 		defer timer.Stop()
 		defer cancel()
@@ -155,14 +164,21 @@ func (j *stopJob) graceful(ctx context.Context) (context.Context, context.Cancel
 }
 
 // terminated sends SIGTERM and reports whether the container ended by it in
-// time.
+// time. A signal that cannot be sent is sent again.
 func (j *stopJob) terminated(ctx context.Context) bool {
-	err := j.worker.agent.cfg.Runtime.Signal(ctx, j.id, int(syscall.SIGTERM))
-	if err != nil && !errors.Is(err, runtime.ErrNotFound) {
-		return false
-	}
-	if err != nil {
-		j.worker.agent.observer.refresh()
+	for {
+		err := j.worker.agent.cfg.Runtime.Signal(ctx, j.id, int(syscall.SIGTERM))
+		if err == nil {
+			break
+		}
+		if errors.Is(err, runtime.ErrNotFound) {
+			j.worker.agent.observer.refresh()
+			break
+		}
+		wait(ctx, time.Second)
+		if ctx.Err() != nil {
+			return false
+		}
 	}
 	return j.worker.agent.observer.awaitExit(ctx, j.worker.uid, j.id)
 }
@@ -186,9 +202,6 @@ func (j *stopJob) hasPreStop() bool {
 }
 
 func (j *stopJob) preStop(ctx context.Context) error {
-	if !j.hasPreStop() {
-		return nil
-	}
 	c := containerNamed(j.pod, j.container)
 	return j.worker.hook(ctx, *c.Lifecycle.PreStop, c, j.id, j.podIP)
 }
