@@ -15,7 +15,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/evenkeel/evenkeel/cmd/internal/backend"
-	"github.com/evenkeel/evenkeel/cmd/internal/command"
 	"github.com/evenkeel/evenkeel/reconciler/status"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
@@ -24,7 +23,6 @@ import (
 
 // statusCommand is `reconcile status`.
 type statusCommand struct {
-	logging command.Logging
 	etcd    backend.Flags
 	dataDir string
 	output  string
@@ -43,7 +41,7 @@ func newStatus() *cobra.Command {
 		RunE: s.run,
 	}
 	s.etcd.AddFlags(cmd)
-	cmd.Flags().StringVar(&s.dataDir, "data-dir", "/var/lib/evenkeel", "where `reconcile up` keeps its data; used without --etcd")
+	cmd.Flags().StringVar(&s.dataDir, "data-dir", "/var/lib/evenkeel", "where reconcile up keeps its data; used without --etcd")
 	cmd.Flags().StringVarP(&s.output, "output", "o", "text", "text or json")
 	cmd.Flags().BoolVarP(&s.watch, "watch", "w", false, "show it again whenever it changes")
 	return cmd

@@ -33,8 +33,6 @@ func (q *queue) set(key schema.Key, pod *corev1.Pod) {
 
 func (q *queue) remove(key schema.Key) { delete(q.pods, key) }
 
-func (q *queue) len() int { return len(q.pods) }
-
 // pop takes up to n pods out.
 func (q *queue) pop(n int) []*corev1.Pod {
 	var out []*corev1.Pod

@@ -26,8 +26,12 @@ func Identity(name, ip string) (string, string, error) {
 	if ip == "" {
 		ip = ownAddress().String()
 	}
-	if _, err := netip.ParseAddr(ip); err != nil {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
 		return "", "", fmt.Errorf("--node-ip: %w", err)
+	}
+	if addr.IsLoopback() {
+		return "", "", fmt.Errorf("node address %s: pods cannot answer to loopback; connect the machine to a network, or give another address with --node-ip", ip)
 	}
 	return name, ip, nil
 }

@@ -69,7 +69,7 @@ func (l *life) observe(nodes map[string]Vital, name string, now time.Time) {
 	case m.NodePresent(name):
 		nodes[name] = Vital{Present: true}
 	case !known: // its lease may be about to come
-		nodes[name] = Vital{Since: now}
+		nodes[name] = Vital{Since: now, New: true}
 	case before.Present:
 		nodes[name] = Vital{Since: now}
 		l.Logger.Warn("node is gone", "node", name, "evictAfter", l.EvictAfter)
@@ -83,17 +83,22 @@ func (l *life) hold(nodes map[string]Vital, was, is bool) bool {
 	if was == is {
 		return is
 	}
-	count := 0
+	count, lost := 0, 0
 	for name, n := range nodes {
 		if n.Present || n.Evicted {
 			continue
 		}
 		count++
+		if !n.New {
+			lost++
+		}
 		if !is {
-			nodes[name] = Vital{Since: time.Now()}
+			nodes[name] = Vital{Since: time.Now(), New: n.New}
 		}
 	}
-	if is {
+	if is && lost == 0 {
+		l.Logger.Debug("nodes are not here yet", "nodes", len(nodes))
+	} else if is {
 		l.Logger.Error("most nodes are gone at once: evicting nobody until they are back", "gone", count, "nodes", len(nodes))
 	} else {
 		l.Logger.Info("enough nodes are back: evicting again", "gone", count, "nodes", len(nodes))

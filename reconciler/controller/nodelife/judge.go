@@ -11,6 +11,7 @@ type Vital struct {
 	Present bool      // its agent holds its lease
 	Since   time.Time // not present since, by our own clock and for as long as we watch
 	Evicted bool      // its pods were removed, and it has not been back since
+	New     bool      // it was not seen present since we watch: it may be about to come
 }
 
 // Verdict is which nodes' pods are to be removed.
