@@ -40,4 +40,23 @@ const (
 	// such entries out of their snapshots.
 	CodeLinkSkipped      = "W0503"
 	CodeSubmoduleSkipped = "W0504"
+
+	// Codes of checks across objects, which manifests/check makes. These, and
+	// no others, can be turned off.
+	CodeSelectsNothing   = "W0601"
+	CodeNoNamedPort      = "W0602"
+	CodeNoConfigMap      = "W0603"
+	CodeNoSecret         = "W0604"
+	CodeNoKey            = "E0605" // of a declared config map or secret
+	CodeNodePortTwice    = "E0606"
+	CodeClusterIPTwice   = "E0607"
+	CodeHostPort         = "W0608"
+	CodePodTooBig        = "W0609"
+	CodeNamespaceNowhere = "W0610" // not declared; the cluster is not known
+	CodeNoNamespace      = "E0611" // neither declared nor in the cluster
+	CodeIgnoresNothing   = "W0612" // the annotation names no check
 )
+
+// IsCheck reports whether a code is of a check across objects, which a person
+// can turn off.
+func IsCheck(code string) bool { return len(code) == 5 && code[1:3] == "06" }

@@ -172,6 +172,13 @@ func (ds Diagnostics) Err() error {
 	return nil
 }
 
+// Join puts findings together, sorted by place.
+func Join(parts ...Diagnostics) Diagnostics {
+	all := slices.Concat(parts...)
+	all.sort()
+	return all
+}
+
 func (ds Diagnostics) sort() {
 	slices.SortStableFunc(ds, func(a, b Diagnostic) int {
 		return cmp.Or(

@@ -292,7 +292,7 @@ func (s *Set) add(objects []*parsed, path string, first map[schema.Key]Position,
 			continue
 		}
 		first[o.key] = at
-		s.Items = append(s.Items, Item{Key: o.key, Object: o.object, Declared: o.declared, Hash: o.hash, Place: at, places: o.places})
+		s.Items = append(s.Items, Item{Key: o.key, Title: o.name, Object: o.object, Declared: o.declared, Hash: o.hash, Place: at, places: o.places})
 	}
 	return found
 }

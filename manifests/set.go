@@ -35,6 +35,9 @@ type Item struct {
 	// Hash is of Declared: equal hashes declare the same.
 	Hash string
 
+	// Title names the object in findings: "Pod shop/web".
+	Title string
+
 	// Place is where the object begins.
 	Place Position
 

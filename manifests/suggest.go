@@ -2,6 +2,10 @@ package manifests
 
 import "strings"
 
+// Nearest returns the candidate that somebody who wrote word most likely
+// meant, or "" when none is near. Of equally near ones it is the first.
+func Nearest(word string, candidates []string) string { return nearest(word, candidates) }
+
 // nearest returns the candidate that somebody who wrote word most likely
 // meant, or "" when none is near. Candidates are tried in order.
 func nearest(word string, candidates []string) string {
@@ -9,6 +13,9 @@ func nearest(word string, candidates []string) string {
 	for _, c := range candidates {
 		if strings.EqualFold(c, word) {
 			return c
+		}
+		if abs(len(word)-len(c)) >= bestDistance {
+			continue
 		}
 		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < bestDistance {
 			best, bestDistance = c, d
@@ -49,3 +56,5 @@ func distance(a, b string) int {
 	}
 	return prev[len(b)]
 }
+
+func abs(n int) int { return max(n, -n) }
