@@ -4,14 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netns"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/evenkeel/evenkeel/cmd/internal/backend"
 	"github.com/evenkeel/evenkeel/reconciler"
 	"github.com/evenkeel/evenkeel/reconciler/status"
 	"github.com/evenkeel/evenkeel/schema"
@@ -25,29 +24,21 @@ type cluster struct {
 	mirror *registry.Mirror
 }
 
-// cluster follows an etcd until the test ends.
-func (w *world) cluster(endpoint string) *cluster {
+// cluster follows an etcd in a namespace until the test ends.
+func (w *world) cluster(ns netns.NsHandle, endpoint string) *cluster {
 	w.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	first, stop := context.WithTimeout(ctx, patience)
-	defer stop()
-	flags := backend.Flags{Endpoints: []string{endpoint}}
-	store, closeStore, err := flags.Open(first, slog.New(slog.DiscardHandler))
-	if err != nil {
-		cancel()
-		w.t.Fatal(err)
-	}
+	store := w.openEtcd(ns, endpoint)
 	c := &cluster{t: w.t, regs: registry.New(store, registry.Config{}), mirror: registry.NewMirror(registry.MirrorConfig{Store: store})}
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.mirror.Run(ctx) }()
 	w.t.Cleanup(func() {
 		cancel()
 		<-done
-		_ = closeStore()
 	})
 	select {
 	case <-c.mirror.Synced():
-	case <-first.Done():
+	case <-time.After(patience):
 		w.t.Fatalf("the state in %s could not be read", endpoint)
 	}
 	return c

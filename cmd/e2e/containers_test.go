@@ -1,10 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -63,18 +62,8 @@ func (h *host) killProcesses(pod *corev1.Pod) {
 		h.t.Fatalf("nothing runs in pod %s", pod.Name)
 	}
 	for _, pid := range running {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			h.t.Fatal(err)
 		}
 	}
-}
-
-// allContainers are the processes in pods of all hosts.
-func (w *world) allContainers() []int {
-	var out []int
-	for _, h := range w.hosts {
-		out = slices.AppendSeq(out, maps.Keys(h.containers()))
-	}
-	slices.Sort(out)
-	return out
 }

@@ -53,7 +53,7 @@ func missing() error {
 	if os.Geteuid() != 0 {
 		errs = append(errs, errors.New("not root"))
 	}
-	for _, program := range []string{"containerd", "runc", "nft", "ip", "git"} {
+	for _, program := range []string{"containerd", "runc", "nft", "ip", "git", etcdProgram()} {
 		if _, err := exec.LookPath(program); err != nil {
 			errs = append(errs, fmt.Errorf("%s is not installed", program))
 		}
@@ -63,15 +63,9 @@ func missing() error {
 
 // require ends a test that cannot run here: with an error where everything
 // has to run, else as skipped.
-func require(t *testing.T, programs ...string) {
+func require(t *testing.T) {
 	t.Helper()
-	err := missing()
-	for _, program := range programs {
-		if _, lookErr := exec.LookPath(program); lookErr != nil {
-			err = errors.Join(err, fmt.Errorf("%s is not installed", program))
-		}
-	}
-	switch {
+	switch err := missing(); {
 	case err == nil:
 	case os.Getenv("CI") == "true":
 		t.Fatalf("cannot run: %v", err)

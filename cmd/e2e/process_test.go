@@ -31,8 +31,8 @@ type process struct {
 // failed, the end of its output is shown.
 func (w *world) start(ns netns.NsHandle, program string, args ...string) *process {
 	w.t.Helper()
-	p := &process{w: w, name: program, done: make(chan struct{})}
-	p.log = filepath.Join(w.dir, fmt.Sprintf("%s-%d.log", program, processes.Add(1)))
+	p := &process{w: w, name: filepath.Base(program), done: make(chan struct{})}
+	p.log = filepath.Join(w.dir, fmt.Sprintf("%s-%d.log", p.name, processes.Add(1)))
 	out, err := os.Create(p.log)
 	if err != nil {
 		w.t.Fatal(err)

@@ -43,7 +43,7 @@ func startSite(t *testing.T, bare bool, fill func(repo), flags ...string) *site 
 	first := s.repo.commit("first")
 	s.push()
 	s.start()
-	s.cluster = w.cluster(s.host.etcd())
+	s.cluster = w.cluster(s.host.ns, s.host.etcd())
 	s.cluster.inForce(first)
 	return s
 }

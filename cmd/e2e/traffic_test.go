@@ -72,19 +72,6 @@ func from(ns netns.NsHandle, pod, question, key, value string) (string, error) {
 	return get(ns, fmt.Sprintf("http://%s:8080/%s?%s=%s", pod, question, key, url.QueryEscape(value)))
 }
 
-// answerers asks n times and returns how often each answered.
-func answerers(ns netns.NsHandle, target string, n int) (map[string]int, error) {
-	seen := map[string]int{}
-	for range n {
-		name, err := get(ns, target)
-		if err != nil {
-			return seen, err
-		}
-		seen[name]++
-	}
-	return seen, nil
-}
-
 // traffic is a steady stream of requests, each on a connection of its own.
 type traffic struct {
 	mu       sync.Mutex
