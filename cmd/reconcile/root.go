@@ -46,7 +46,7 @@ A SOURCE is a directory, which is watched, or a git repository: a URL
 	c.flags.AddClusterFlags(cmd)
 	c.dry.addFlags(cmd)
 	cmd.Flags().StringVar(&c.dataDir, "data-dir", "/var/lib/evenkeel", "directory of git caches")
-	cmd.AddCommand(newUp(), newDown(), newStatus())
+	cmd.AddCommand(newUp(), newDown(), newStatus(), newExplain())
 	return cmd
 }
 

@@ -142,14 +142,20 @@ func TestDeterministic(t *testing.T) {
 }
 
 func BenchmarkCheck(b *testing.B) {
-	sets := load(b, snapshot("s", "f.yaml", many(10_000)))
-	nodes := Cluster{}
+	wrong := many(10_000)
+	right := strings.NewReplacer("htpp", "http", "    envFrom: [{secretRef: {name: token-", "    envFrom: [{configMapRef: {name: settings-").Replace(wrong)
+	cluster := Cluster{}
 	for i := range 100 {
-		nodes.Nodes = append(nodes.Nodes, node(fmt.Sprint(i)))
+		cluster.Nodes = append(cluster.Nodes, node(fmt.Sprint(i)))
 	}
-	for b.Loop() {
-		if len(Check(sets, nodes, nil)) == 0 {
-			b.Fatal("no findings")
-		}
+	for name, text := range map[string]string{"right": right, "wrong": wrong} {
+		b.Run(name, func(b *testing.B) {
+			sets := load(b, snapshot("s", "f.yaml", text))
+			for b.Loop() {
+				if found := Check(sets, cluster, nil); (len(found) == 0) != (name == "right") {
+					b.Fatalf("%d findings", len(found))
+				}
+			}
+		})
 	}
 }

@@ -17,9 +17,40 @@ type reference struct {
 	name     string
 	key      string // "" where all are taken
 	optional *bool
-	path     string // of what names it, below the pod's spec
-	field    string // of the name, below path
-	keyField string
+
+	at      place
+	named   string // field of the name, below at
+	keyed   string // field of the key, below at
+	keyItem int    // of the list items, where keyed is "items"
+}
+
+// place is where a pod refers to something. Its path is made only where it is
+// needed, for most references are right.
+type place struct {
+	list  string // volumes, containers, initContainers
+	index int
+	below string // env, envFrom, or "" for a volume
+	item  int
+	field string // configMap, secretKeyRef, …
+}
+
+func (p place) path() string {
+	switch p.below {
+	case "":
+		return fmt.Sprintf("%s[%d].%s", p.list, p.index, p.field)
+	case "env":
+		return fmt.Sprintf("%s[%d].env[%d].valueFrom.%s", p.list, p.index, p.item, p.field)
+	}
+	return fmt.Sprintf("%s[%d].%s[%d].%s", p.list, p.index, p.below, p.item, p.field)
+}
+
+func (r reference) nameField() string { return r.at.path() + "." + r.named }
+
+func (r reference) keyField() string {
+	if r.keyed == "items" {
+		return fmt.Sprintf("%s.items[%d].key", r.at.path(), r.keyItem)
+	}
+	return r.at.path() + "." + r.keyed
 }
 
 // checkReferences finds config maps, secrets and keys that a pod waits for in
@@ -48,25 +79,25 @@ func (c *checker) checkReferences(w *workload) {
 // missing reports whether what is referred to is not there.
 func (c *checker) missing(w *workload, r reference) (finding, bool) {
 	e, ok := c.index.objects[r.kind.Key(w.namespace, r.name)]
-	code, word := manifests.CodeNoConfigMap, "config map"
+	if ok && (r.key == "" || hasKey(e.object, r.key)) {
+		return finding{}, false
+	}
+	f := finding{code: manifests.CodeNoConfigMap}
+	word := "config map"
 	if r.kind == schema.Secrets {
-		code, word = manifests.CodeNoSecret, "secret"
+		f.code, word = manifests.CodeNoSecret, "secret"
 	}
-	f := finding{code: code, field: w.path + "." + r.path + "." + r.field}
-	if !ok {
+	switch {
+	case !ok:
+		f.field = w.path + "." + r.nameField()
 		f.message = fmt.Sprintf("the %s %q is %s; the pod waits for it", word, r.name, c.notThere())
-		return f, true
-	}
-	if r.key == "" || hasKey(e.object, r.key) {
-		return f, false
-	}
-	f.field = w.path + "." + r.path + "." + r.keyField
-	if e.item == nil {
+	case e.item == nil:
+		f.field = w.path + "." + r.keyField()
 		f.message = fmt.Sprintf("the %s %q in the cluster has no key %q; the pod waits for it", word, r.name, r.key)
-		return f, true
+	default:
+		f.code, f.field = manifests.CodeNoKey, w.path+"."+r.keyField()
+		f.message = fmt.Sprintf("the %s %q has no key %q", word, r.name, r.key)
 	}
-	f.code = manifests.CodeNoKey
-	f.message = fmt.Sprintf("the %s %q has no key %q", word, r.name, r.key)
 	return f, true
 }
 
@@ -102,14 +133,11 @@ func hasKey(o schema.Object, key string) bool {
 // eachReference calls yield with every reference of a pod.
 func eachReference(spec *corev1.PodSpec, yield func(reference)) {
 	for i, v := range spec.Volumes {
-		path := fmt.Sprintf("volumes[%d].", i)
 		if m := v.ConfigMap; m != nil {
-			r := reference{kind: schema.ConfigMaps, name: m.Name, optional: m.Optional, path: path + "configMap", field: "name"}
-			eachItem(r, m.Items, yield)
+			eachItem(reference{kind: schema.ConfigMaps, name: m.Name, optional: m.Optional, at: place{list: "volumes", index: i, field: "configMap"}, named: "name"}, m.Items, yield)
 		}
 		if s := v.Secret; s != nil {
-			r := reference{kind: schema.Secrets, name: s.SecretName, optional: s.Optional, path: path + "secret", field: "secretName"}
-			eachItem(r, s.Items, yield)
+			eachItem(reference{kind: schema.Secrets, name: s.SecretName, optional: s.Optional, at: place{list: "volumes", index: i, field: "secret"}, named: "secretName"}, s.Items, yield)
 		}
 	}
 	eachEnvironment(spec.InitContainers, "initContainers", yield)
@@ -121,32 +149,31 @@ func eachItem(r reference, items []corev1.KeyToPath, yield func(reference)) {
 		yield(r)
 	}
 	for i, it := range items {
-		r.key, r.keyField = it.Key, fmt.Sprintf("items[%d].key", i)
+		r.key, r.keyed, r.keyItem = it.Key, "items", i
 		yield(r)
 	}
 }
 
-func eachEnvironment(containers []corev1.Container, field string, yield func(reference)) {
+func eachEnvironment(containers []corev1.Container, list string, yield func(reference)) {
 	for i := range containers {
 		for j, from := range containers[i].EnvFrom {
-			path := fmt.Sprintf("%s[%d].envFrom[%d].", field, i, j)
 			if m := from.ConfigMapRef; m != nil {
-				yield(reference{kind: schema.ConfigMaps, name: m.Name, optional: m.Optional, path: path + "configMapRef", field: "name"})
+				yield(reference{kind: schema.ConfigMaps, name: m.Name, optional: m.Optional, at: place{list, i, "envFrom", j, "configMapRef"}, named: "name"})
 			}
 			if s := from.SecretRef; s != nil {
-				yield(reference{kind: schema.Secrets, name: s.Name, optional: s.Optional, path: path + "secretRef", field: "name"})
+				yield(reference{kind: schema.Secrets, name: s.Name, optional: s.Optional, at: place{list, i, "envFrom", j, "secretRef"}, named: "name"})
 			}
 		}
-		for j, env := range containers[i].Env {
-			if env.ValueFrom == nil {
+		for j := range containers[i].Env {
+			from := containers[i].Env[j].ValueFrom
+			if from == nil {
 				continue
 			}
-			path := fmt.Sprintf("%s[%d].env[%d].valueFrom.", field, i, j)
-			if m := env.ValueFrom.ConfigMapKeyRef; m != nil {
-				yield(reference{schema.ConfigMaps, m.Name, m.Key, m.Optional, path + "configMapKeyRef", "name", "key"})
+			if m := from.ConfigMapKeyRef; m != nil {
+				yield(reference{kind: schema.ConfigMaps, name: m.Name, key: m.Key, optional: m.Optional, at: place{list, i, "env", j, "configMapKeyRef"}, named: "name", keyed: "key"})
 			}
-			if s := env.ValueFrom.SecretKeyRef; s != nil {
-				yield(reference{schema.Secrets, s.Name, s.Key, s.Optional, path + "secretKeyRef", "name", "key"})
+			if s := from.SecretKeyRef; s != nil {
+				yield(reference{kind: schema.Secrets, name: s.Name, key: s.Key, optional: s.Optional, at: place{list, i, "env", j, "secretKeyRef"}, named: "name", keyed: "key"})
 			}
 		}
 	}
