@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"syscall"
 	"testing"
@@ -100,20 +99,7 @@ func (n nodes) serves(h *host, pods int) {
 		}})
 	}
 	for _, way := range ways {
-		eventually(n.t, patience, way.name+" on "+h.name, func() error {
-			seen := map[string]bool{}
-			for range 8 * pods {
-				who, err := way.once()
-				if err != nil {
-					return err
-				}
-				seen[who] = true
-			}
-			if len(seen) != pods {
-				return fmt.Errorf("%d pods answered: %v", len(seen), slices.Sorted(maps.Keys(seen)))
-			}
-			return nil
-		})
+		n.allAnswer(way.name+" on "+h.name, pods, way.once)
 	}
 }
 

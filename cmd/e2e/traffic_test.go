@@ -30,16 +30,19 @@ func dial(ctx context.Context, ns netns.NsHandle, network, addr string) (net.Con
 	return conn, err
 }
 
-// get asks from a namespace, on a connection of its own. An answer other than
-// 200 is an error.
-func get(ns netns.NsHandle, target string) (string, error) {
-	client := http.Client{Timeout: answerWithin, Transport: &http.Transport{
+// client makes requests from a namespace, each on a connection of its own.
+func client(ns netns.NsHandle) *http.Client {
+	return &http.Client{Timeout: answerWithin, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return dial(ctx, ns, network, addr)
 		},
 	}}
-	res, err := client.Get(target)
+}
+
+// get asks from a namespace. An answer other than 200 is an error.
+func get(ns netns.NsHandle, target string) (string, error) {
+	res, err := client(ns).Get(target)
 	if err != nil {
 		return "", err
 	}
