@@ -179,16 +179,24 @@ func (p *prober) loop(ctx context.Context, a attempt, found func(probe.Result, s
 		return
 	}
 	counter := probe.NewCounter(probe.ScheduleOf(a.def), a.startedAt, a.initial)
+	early := earlyLooks{delay: firstEarlyLook, wanted: a.initial != probe.Success && a.kind != "Liveness" && a.def.SuccessThreshold <= 1 && resolved.Exec == nil}
 	for {
-		wait(ctx, time.Until(counter.Next(time.Now())))
+		well := early.until(ctx, counter.Next(time.Now()), func() bool {
+			result, _ := probe.Run(ctx, resolved, nil)
+			return result == probe.Success
+		})
 		if ctx.Err() != nil {
 			return
 		}
 		began := time.Now()
-		result, message := probe.Run(ctx, resolved, p.worker.execIn(a.id))
+		result, message := probe.Success, ""
+		if !well {
+			result, message = probe.Run(ctx, resolved, p.worker.execIn(a.id))
+		}
 		if ctx.Err() != nil {
 			return
 		}
+		early.wanted = early.wanted && result != probe.Success
 		decided := counter.Observe(began, result)
 		if result == probe.Failure {
 			p.worker.agent.warn(a.pod, "Unhealthy", fmt.Sprintf("%s probe failed: %s", a.kind, message))
@@ -200,4 +208,31 @@ func (p *prober) loop(ctx context.Context, a attempt, found func(probe.Result, s
 			return
 		}
 	}
+}
+
+// firstEarlyLook is how soon a container that was not yet well is looked at
+// again.
+const firstEarlyLook = 25 * time.Millisecond
+
+// earlyLooks see a container that has just come up before its probe is due:
+// most serve within some tens of milliseconds, and a period is at least a
+// second. They end with the first success and grow rarer. A failure in between
+// says nothing: only attempts that are due count for the threshold.
+type earlyLooks struct {
+	wanted bool
+	delay  time.Duration
+}
+
+// until waits for the time an attempt is due; true if the container was seen
+// to be well before.
+func (e *earlyLooks) until(ctx context.Context, due time.Time, look func() bool) bool {
+	for e.wanted && ctx.Err() == nil && time.Until(due) > e.delay {
+		wait(ctx, e.delay)
+		e.delay *= 2
+		if ctx.Err() == nil && look() {
+			return true
+		}
+	}
+	wait(ctx, time.Until(due))
+	return false
 }
