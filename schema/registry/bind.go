@@ -44,6 +44,31 @@ func (r *Registries) Bind(ctx context.Context, b Binding) (schema.Object, error)
 	return bound, err
 }
 
+// bindings is the resource of corev1.Binding, which can be created and nothing
+// else: what it does is then part of the pod.
+const bindings = "bindings"
+
+func notSupported(action string) error {
+	return apierrors.NewMethodNotSupported(groupResource(bindings), action)
+}
+
+// prepareBinding carries out the creation of a Kubernetes Binding: the pod of
+// its name, and of its UID if it has one, goes to its target.
+func (r *Registries) prepareBinding(ctx context.Context, b *corev1.Binding) (write, error) {
+	if b.Target.Name == "" || (b.Target.Kind != "" && b.Target.Kind != schema.Nodes.GVK.Kind) {
+		return write{}, apierrors.NewBadRequest("the target of a binding must be a Node, by name")
+	}
+	cur, err := r.read(ctx, schema.Pods.Key(b.Namespace, b.Name))
+	if err != nil {
+		return write{}, err
+	}
+	pod := cur.object.(*corev1.Pod)
+	if b.UID != "" && b.UID != pod.UID {
+		return write{}, conflict(schema.KeyOf(pod), fmt.Sprintf("UID %s is gone, the pod of that name now has %s", b.UID, pod.UID))
+	}
+	return r.prepareBind(Binding{Pod: pod, Node: b.Target.Name})
+}
+
 // prepareBind reads nothing: that the pod is as it was read, and the node
 // there, is guarded.
 func (r *Registries) prepareBind(b Binding) (write, error) {

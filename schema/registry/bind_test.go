@@ -122,3 +122,33 @@ func TestMirrorParts(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// TestBindingIsCreateOnly holds the Kubernetes resource to what it is: a way
+// to bind, not something that is kept.
+func TestBindingIsCreateOnly(t *testing.T) {
+	r := newRegistries(t)
+	must[schema.Object](t)(r.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}))
+	must[schema.Object](t)(r.Create(t.Context(), pod("a", "")))
+	binding := &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a", UID: "other"}, Target: corev1.ObjectReference{Kind: "Node", Name: "n1"}}
+	if _, err := r.Create(t.Context(), binding); !apierrors.IsConflict(err) {
+		t.Errorf("of another pod of the name: %v", err)
+	}
+	binding.UID = ""
+	bound := must[schema.Object](t)(r.Create(t.Context(), binding)).(*corev1.Pod)
+	if bound.Spec.NodeName != "n1" {
+		t.Errorf("bound to %q", bound.Spec.NodeName)
+	}
+	if _, err := r.Create(t.Context(), binding); err == nil {
+		t.Error("bound twice")
+	}
+	key := schema.Key{Resource: "bindings", Namespace: "default", Name: "a"}
+	_, get := r.Get(t.Context(), key)
+	_, update := r.Update(t.Context(), binding)
+	_, status := r.UpdateStatus(t.Context(), binding)
+	_, del := r.Delete(t.Context(), registry.Deletion{Key: key})
+	for verb, err := range map[string]error{"get": get, "update": update, "update status": status, "delete": del} {
+		if !apierrors.IsMethodNotSupported(err) {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+}

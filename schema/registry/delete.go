@@ -12,6 +12,9 @@ import (
 )
 
 func (r *Registries) prepareDelete(ctx context.Context, d Deletion) (write, error) {
+	if d.Key.Resource == bindings {
+		return write{}, notSupported("delete")
+	}
 	cur, err := r.read(ctx, d.Key)
 	if err != nil {
 		return write{}, err

@@ -91,6 +91,9 @@ func (r *Registries) Term() int64 {
 
 // Get returns an object as people see it: a pod or node with its status.
 func (r *Registries) Get(ctx context.Context, key schema.Key) (schema.Object, error) {
+	if key.Resource == bindings {
+		return nil, notSupported("get")
+	}
 	cur, err := r.read(ctx, key)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,9 @@ import (
 // current reads what an update is based on, and refuses one that is based on
 // something older.
 func (r *Registries) current(ctx context.Context, obj schema.Object) (stored, schema.Key, error) {
+	if _, ok := obj.(*corev1.Binding); ok {
+		return stored{}, schema.Key{}, notSupported("update")
+	}
 	kind, err := schema.KindOf(obj)
 	if err != nil {
 		return stored{}, schema.Key{}, apierrors.NewBadRequest(err.Error())

@@ -16,7 +16,8 @@ import (
 // Write is one change of a Batch; exactly one of Create, Update, UpdateStatus,
 // Bind, Delete and Raw is set.
 type Write struct {
-	// Create makes an object; its namespace must exist.
+	// Create makes an object; its namespace must exist. Of a corev1.Binding it
+	// binds the pod, which is the result; bindings cannot be read or changed.
 	Create schema.Object
 	// Update sets an object's metadata and spec (or data); the status stays.
 	// A resourceVersion must be the current one; without one it overwrites.
@@ -258,6 +259,9 @@ func (r *Registries) prepare(ctx context.Context, w Write, attempt int) (write, 
 func (r *Registries) prepareOne(ctx context.Context, w Write, attempt int) (write, error) {
 	switch {
 	case w.Create != nil:
+		if b, ok := w.Create.(*corev1.Binding); ok {
+			return r.prepareBinding(ctx, b)
+		}
 		return r.prepareCreate(w.Create, attempt)
 	case w.Update != nil:
 		return r.prepareUpdate(ctx, w.Update, attempt)
