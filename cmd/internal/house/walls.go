@@ -89,6 +89,7 @@ var rooms = []room{
 	{"manifests/...", []pattern{"manifests", "manifests/watch"}},
 
 	{"reconciler", []pattern{"manifests", "schema", "schema/registry", "schema/validation"}},
+	{"reconciler/report", []pattern{"manifests", "reconciler", "schema"}},
 	{"reconciler/status", []pattern{"reconciler", "schema", "schema/registry"}},
 	{"reconciler/controller", []pattern{"schema", "schema/registry"}},
 	// The manager is what starts the others, and the only one that knows them.
