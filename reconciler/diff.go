@@ -183,7 +183,7 @@ func (p *Plan) judge(in Input, c Change, live schema.Object) {
 		return
 	}
 	if _, isPod := live.(*corev1.Pod); isPod && len(in.Validator.Validate(c.item.Object)) == 0 {
-		c.Action, c.Object = Replace, c.item.Object
+		c.Action, c.Object, c.Protected = Replace, c.item.Object, protects(live)
 		p.Changes = append(p.Changes, c)
 		return
 	}
@@ -212,6 +212,8 @@ func (p *Plan) drop(in Input, key schema.Key, owned Owned) {
 		c.Action = Forget
 	case live.GetDeletionTimestamp() != nil:
 		c.Action = Forget
+	default:
+		c.Protected = protects(live)
 	}
 	p.Changes = append(p.Changes, c)
 }

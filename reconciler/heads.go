@@ -44,14 +44,12 @@ func (l *loop) load(ctx context.Context) bool {
 	changed := false
 	for i, set := range sets {
 		l.describe(snapshots[i])
+		delete(l.held, set.Source)
 		if errs := l.findings[set.Source]; errs.HasErrors() {
 			n, _ := errs.Count()
 			l.mark(set.Source, func(h *Head) {
 				h.Result, h.Message = Failed, fmt.Sprintf("%d errors in the manifests; nothing of this revision was applied", n)
 			})
-			continue
-		}
-		if l.emptied(set) {
 			continue
 		}
 		if before := l.inForce()[set.Source]; before == nil || before.Tree != set.Tree || before.Revision != set.Revision {
@@ -64,23 +62,10 @@ func (l *loop) load(ctx context.Context) bool {
 	return changed || l.full
 }
 
-// emptied holds a revision that declares nothing any more.
-func (l *loop) emptied(set *manifests.Set) bool {
-	before := l.inForce()[set.Source]
-	if len(set.Items) > 0 || l.cfg.AllowEmpty || before == nil || len(before.Items) == 0 {
-		return false
-	}
-	l.mark(set.Source, func(h *Head) {
-		h.Result = Held
-		h.Message = fmt.Sprintf("the source came back empty, which would delete %d objects: run with --allow-empty if that is meant", len(before.Items))
-	})
-	return true
-}
-
 // describe notes what was read of a source, before it is judged.
 func (l *loop) describe(s manifests.Snapshot) {
 	l.mark(s.Source, func(h *Head) {
-		h.Location, h.Seen = s.Location, s.Revision
+		h.Location, h.Seen, h.Plan = s.Location, s.Revision, ""
 		h.Findings = nil
 		for _, f := range l.findings[s.Source] {
 			if f.Severity == manifests.Error && len(h.Findings) < maxFindings {
@@ -120,13 +105,14 @@ func (l *loop) accept() {
 	for source, set := range l.trying {
 		l.good[source] = set
 		delete(l.trying, source)
+		delete(l.passed, source)
 		l.mark(source, func(h *Head) {
 			if h.Revision != set.Revision {
 				h.Generation++
 				h.Applied = time.Now().UTC().Truncate(time.Millisecond)
 			}
 			h.Result, h.Revision, h.Tree, h.Location, h.Objects = Applied, set.Revision, set.Tree, set.Location, len(set.Items)
-			h.Seen, h.Message, h.Findings, h.Subject, h.Author = "", "", nil, "", ""
+			h.Seen, h.Message, h.Plan, h.Findings, h.Subject, h.Author = "", "", "", nil, "", ""
 			if set.Commit != nil {
 				h.Subject, h.Author = set.Commit.Subject, set.Commit.Author
 			}
@@ -144,7 +130,12 @@ func (l *loop) writeHeads(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, revision, err := l.cfg.Registries.Commit(ctx, []registry.Write{{Raw: &op}})
+		writes := []registry.Write{{Raw: &op}}
+		if _, approved := l.cfg.Mirror.RawKey(approvalPath(source)); approved && head.Result == Applied {
+			spent := registry.Delete(approvalPath(source))
+			writes = append(writes, registry.Write{Raw: &spent})
+		}
+		_, revision, err := l.cfg.Registries.Commit(ctx, writes)
 		if err != nil {
 			return err
 		}

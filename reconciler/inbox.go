@@ -33,6 +33,11 @@ func (i *inbox) put(source string, r reading) {
 	i.mu.Lock()
 	i.fresh[source] = r
 	i.mu.Unlock()
+	i.wake()
+}
+
+// wake makes the loop look, even when nothing was read.
+func (i *inbox) wake() {
 	select {
 	case i.ready <- struct{}{}:
 	default:

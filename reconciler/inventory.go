@@ -54,6 +54,7 @@ type Head struct {
 	Result     Result    `json:"result"`
 	Seen       string    `json:"seen,omitempty"`     // the revision that Result is about, if it is not in force
 	Message    string    `json:"message,omitempty"`  // why it is not
+	Plan       string    `json:"plan,omitempty"`     // hash of the plan that is held
 	Findings   []string  `json:"findings,omitempty"` // errors in Seen, "file:line:col: …"
 }
 
@@ -70,6 +71,9 @@ const (
 
 func sourcePrefix(source string) string { return schema.SourcesPrefix + source + "/" }
 func headPath(source string) string     { return sourcePrefix(source) + "head" }
+func approvalPath(source string) string {
+	return sourcePrefix(source) + "approval"
+}
 func entryPath(source string, key schema.Key) string {
 	return sourcePrefix(source) + "objects/" + key.String()
 }

@@ -27,6 +27,8 @@ type loop struct {
 	heads     map[string]Head
 	stored    map[string]Head // heads as the store has them
 	findings  map[string]manifests.Diagnostics
+	held      map[string]held   // what a guard does not let pass
+	passed    map[string]string // by source: the tree that an approval let pass
 	known     Known
 	full      bool // everything must be compared
 }
@@ -35,7 +37,7 @@ func newLoop(cfg Config) *loop {
 	return &loop{
 		cfg: cfg, inbox: newInbox(), loader: manifests.NewLoader(), metrics: newMetrics(cfg.Registerer),
 		snapshots: map[string]manifests.Snapshot{}, trying: map[string]*manifests.Set{}, good: map[string]*manifests.Set{},
-		desired: Desired{}, findings: map[string]manifests.Diagnostics{}, known: Known{}, full: true,
+		desired: Desired{}, findings: map[string]manifests.Diagnostics{}, held: map[string]held{}, passed: map[string]string{}, known: Known{}, full: true,
 	}
 }
 
@@ -72,13 +74,14 @@ func (l *loop) sync(ctx context.Context, keys []schema.Key) error {
 	if l.takeReadings(ctx) {
 		l.full = true
 	}
+	l.takeApprovals()
 	if l.full {
 		l.desired = l.wanted()
 		keys = nil
 	} else if keys = l.ours(keys); len(keys) == 0 {
 		return l.writeHeads(ctx)
 	}
-	plan, err := l.plan(keys)
+	plan, err := l.plan(ctx, keys)
 	if err != nil {
 		return err
 	}
@@ -154,16 +157,23 @@ func (l *loop) wanted() Desired {
 	return NewDesired(sets...)
 }
 
-// plan compares, and takes a source with problems back to its last good set
-// until none is left.
-func (l *loop) plan(keys []schema.Key) (*Plan, error) {
+// plan compares, and takes a source with problems, or one that a guard holds,
+// back to its last good set until none is left.
+func (l *loop) plan(ctx context.Context, keys []schema.Key) (*Plan, error) {
 	for {
 		plan, err := Diff(Input{
 			Desired: l.desired, Inventory: l.inventory, Live: l.cfg.Mirror.Get, Read: l.read(),
 			Keys: keys, Validator: l.cfg.Validator, Known: l.known,
 		})
-		if err != nil || len(plan.Problems) == 0 {
-			return plan, err
+		if err != nil {
+			return nil, err
+		}
+		if len(plan.Problems) == 0 {
+			if !l.hold(ctx, plan) {
+				return plan, nil
+			}
+			l.desired, keys = l.wanted(), nil
+			continue
 		}
 		refused := false
 		for source, problems := range bySource(plan.Problems, l.desired) {

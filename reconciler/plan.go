@@ -45,6 +45,10 @@ type Change struct {
 	// Drift is set when git did not change: somebody else changed the object.
 	Drift bool
 
+	// Protected is set when the change ends an object that may not be deleted
+	// without approval.
+	Protected bool
+
 	// Entry is what the inventory says after the change; for Delete and Forget
 	// it is removed.
 	Entry Entry
@@ -81,6 +85,7 @@ type Plan struct {
 	Moved     int          // of the unchanged: declared in another place than before
 	Waiting   []schema.Key // declared, but the object of that name is still ending
 	Problems  []Problem
+	Holds     []Hold // see Guard; while there is one, its source's changes are not applied
 }
 
 // Empty reports whether applying the plan would write nothing.

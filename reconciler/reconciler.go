@@ -22,9 +22,10 @@ type Config struct {
 	Mirror     *registry.Mirror     // of all under schema.Root; running
 	Validator  registry.Validator
 
-	// AllowEmpty lets a source that has become empty delete all that it
-	// declared before. Without it such a revision is held.
-	AllowEmpty bool
+	// MaxDelete is what a revision may delete without being held; Approve holds
+	// the hashes of plans that pass all the same. See Plan.Guard.
+	MaxDelete MaxDelete
+	Approve   []string
 
 	// Synced, if set, is told each source's head whenever it changes, from
 	// Run's goroutine.
@@ -72,6 +73,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, source := range cfg.Sources {
 		g.Go(func() error { return l.inbox.follow(ctx, source, cfg.Logger) })
+		g.Go(func() error { return l.followApproval(ctx, source.Name()) })
 	}
 	g.Go(func() error { return l.run(ctx) })
 	return g.Wait()

@@ -27,6 +27,7 @@ type fakeSource struct {
 	mu      sync.Mutex
 	files   map[string]string
 	err     error
+	commit  *manifests.Commit
 	version int
 	changed func()
 }
@@ -39,7 +40,7 @@ func (s *fakeSource) Snapshot(context.Context) (manifests.Snapshot, error) {
 	if s.err != nil {
 		return manifests.Snapshot{}, s.err
 	}
-	snap := manifests.Snapshot{Source: s.name, Location: s.name, Revision: fmt.Sprint("r", s.version), Tree: fmt.Sprint("t", s.version)}
+	snap := manifests.Snapshot{Source: s.name, Location: s.name, Revision: fmt.Sprint("r", s.version), Tree: fmt.Sprint("t", s.version), Commit: s.commit}
 	for path, text := range s.files {
 		snap.Files = append(snap.Files, manifests.File{Path: path, Hash: text, Read: func() ([]byte, error) { return []byte(text), nil }})
 	}

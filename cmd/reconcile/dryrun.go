@@ -11,6 +11,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/cmd/internal/backend"
 	"github.com/evenkeel/evenkeel/cmd/internal/command"
+	"github.com/evenkeel/evenkeel/cmd/internal/control"
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/reconciler"
 	"github.com/evenkeel/evenkeel/schema"
@@ -21,6 +22,7 @@ import (
 const (
 	exitErrors  = 1
 	exitPending = 2
+	exitHeld    = 3
 )
 
 // mirrorTimeout bounds the reading of the live state.
@@ -37,7 +39,7 @@ func (d *dryRun) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&d.detailed, "detailed-exitcode", false, "with --dry-run: exit 2 when changes are pending")
 }
 
-func (d *dryRun) run(cmd *cobra.Command, sources []manifests.Source, etcd backend.Flags, logger *slog.Logger) error {
+func (d *dryRun) run(cmd *cobra.Command, sources []manifests.Source, etcd backend.Flags, flags control.Flags, logger *slog.Logger) error {
 	ctx := cmd.Context()
 	var snapshots []manifests.Snapshot
 	for _, source := range sources {
@@ -67,8 +69,10 @@ func (d *dryRun) run(cmd *cobra.Command, sources []manifests.Source, etcd backen
 	for _, set := range sets {
 		in.Read[set.Source] = true
 	}
+	var heads map[string]reconciler.Head
 	if etcd.Given() {
-		if err := addLive(ctx, &in, etcd, logger); err != nil {
+		var err error
+		if heads, err = addLive(ctx, &in, etcd, logger); err != nil {
 			return err
 		}
 	}
@@ -76,6 +80,12 @@ func (d *dryRun) run(cmd *cobra.Command, sources []manifests.Source, etcd backen
 	if err != nil {
 		return err
 	}
+	candidates := map[string]reconciler.Candidate{}
+	for i, set := range sets {
+		candidates[set.Source] = reconciler.CandidateOf(ctx, sources[i], set, heads[set.Source].Revision)
+	}
+	plan.Guard(in.Inventory, candidates, flags.MaxDelete)
+	plan.Approve(flags.Approve...)
 	return d.show(cmd, plan)
 }
 
@@ -86,6 +96,8 @@ func (d *dryRun) show(cmd *cobra.Command, plan *reconciler.Plan) error {
 	switch {
 	case len(plan.Problems) > 0:
 		return &command.ExitError{Code: exitErrors, Err: fmt.Errorf("%d objects cannot be applied", len(plan.Problems))}
+	case len(plan.Holds) > 0:
+		return &command.ExitError{Code: exitHeld, Err: fmt.Errorf("the plan is held: %s", plan.Holds[0].Message())}
 	case d.detailed && plan.Pending():
 		return &command.ExitError{Code: exitPending}
 	}
@@ -93,14 +105,15 @@ func (d *dryRun) show(cmd *cobra.Command, plan *reconciler.Plan) error {
 }
 
 // addLive reads the live state and the inventory.
-func addLive(ctx context.Context, in *reconciler.Input, etcd backend.Flags, logger *slog.Logger) error {
+func addLive(ctx context.Context, in *reconciler.Input, etcd backend.Flags, logger *slog.Logger) (map[string]reconciler.Head, error) {
 	mirror, err := readMirror(ctx, etcd, logger)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	in.Live = mirror.Get
-	in.Inventory, _, err = reconciler.Books(mirror.Raw(schema.SourcesPrefix))
-	return err
+	var heads map[string]reconciler.Head
+	in.Inventory, heads, err = reconciler.Books(mirror.Raw(schema.SourcesPrefix))
+	return heads, err
 }
 
 // readMirror returns the state as it is now; it is not kept up.

@@ -46,7 +46,7 @@ A SOURCE is a directory, which is watched, or a git repository: a URL
 	c.flags.AddClusterFlags(cmd)
 	c.dry.addFlags(cmd)
 	cmd.Flags().StringVar(&c.dataDir, "data-dir", "/var/lib/evenkeel", "directory of git caches")
-	cmd.AddCommand(newUp(), newDown(), newStatus(), newExplain())
+	cmd.AddCommand(newUp(), newDown(), newStatus(), newApprove(), newExplain())
 	return cmd
 }
 
@@ -63,7 +63,7 @@ func (c *controlPlane) run(cmd *cobra.Command, places []string) error {
 		return err
 	}
 	if c.dry.enabled {
-		return c.dry.run(cmd, sources, c.etcd, logger)
+		return c.dry.run(cmd, sources, c.etcd, c.flags, logger)
 	}
 	store, closeStore, err := c.etcd.Open(cmd.Context(), logger)
 	if err != nil {

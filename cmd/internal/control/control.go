@@ -34,7 +34,8 @@ type Flags struct {
 	Interval    time.Duration
 	PodCIDR     string
 	ServiceCIDR string
-	AllowEmpty  bool
+	MaxDelete   reconciler.MaxDelete
+	Approve     []string
 	EvictAfter  time.Duration
 }
 
@@ -43,7 +44,8 @@ func (f *Flags) AddSourceFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.Ref, "ref", "", "branch, tag or commit of git sources (default: the repository's HEAD)")
 	cmd.Flags().StringVar(&f.Path, "path", "", "directory within git sources that holds the manifests")
 	cmd.Flags().DurationVar(&f.Interval, "interval", time.Minute, "time between fetches of remote git sources")
-	cmd.Flags().BoolVar(&f.AllowEmpty, "allow-empty", false, "let a source that has become empty delete all that it declared")
+	cmd.Flags().Var(&f.MaxDelete, "max-delete", "how many of a source's objects, or how many percent of them, a revision may delete without approval; 100% is all")
+	cmd.Flags().StringSliceVar(&f.Approve, "approve", nil, "hash of a held plan that may pass all the same")
 }
 
 // AddClusterFlags adds the flags that say how a cluster is laid out.
@@ -130,8 +132,8 @@ func (cfg Config) lead(ctx context.Context, regs *registry.Registries, podCIDR n
 	})
 	g.Go(func() error {
 		return reconciler.Run(ctx, reconciler.Config{
-			Sources: cfg.Sources, Registries: regs, Mirror: mirror, Validator: reconciler.Rules{}, AllowEmpty: cfg.AllowEmpty,
-			Synced: cfg.Synced, Logger: cfg.Logger, Registerer: registerer,
+			Sources: cfg.Sources, Registries: regs, Mirror: mirror, Validator: reconciler.Rules{}, MaxDelete: cfg.MaxDelete,
+			Approve: cfg.Approve, Synced: cfg.Synced, Logger: cfg.Logger, Registerer: registerer,
 		})
 	})
 	return g.Wait()

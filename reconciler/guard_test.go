@@ -1,0 +1,135 @@
+package reconciler
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/registry"
+)
+
+func TestMaxDelete(t *testing.T) {
+	for _, test := range []struct {
+		text        string
+		total, want int
+	}{
+		{"", 20, 10}, {"", 100, 30}, {"10,30%", 100, 30}, {"5", 100, 5}, {"20%", 100, 20}, {"20%", 9, 1}, {"0", 100, 0}, {"100%", 3, 3},
+	} {
+		var m MaxDelete
+		if test.text != "" {
+			if err := m.Set(test.text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m = m.orDefault()
+		if got := m.of(test.total); got != test.want {
+			t.Errorf("%q of %d: %d, want %d", test.text, test.total, got, test.want)
+		}
+	}
+	for _, bad := range []string{"", "x", "-1", "101%", "1,,2"} {
+		if err := new(MaxDelete).Set(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+// many are n config maps in a file each.
+func many(n int) map[string]string {
+	out := map[string]string{}
+	for i := range n {
+		name := fmt.Sprintf("m%02d", i)
+		out[name+".yaml"] = configMap(name, "1")
+	}
+	return out
+}
+
+func TestGuardsHoldUntilApproved(t *testing.T) {
+	tests := map[string]struct {
+		before, after map[string]string
+		prepare       func(*testbed, *fakeSource)
+		reason        string
+	}{
+		"too many":  {before: many(20), after: many(5), reason: "it would delete 15 of 20 objects; --max-delete 10,30% allows 10"},
+		"empty":     {before: many(3), after: map[string]string{}, reason: "came back empty, which would delete 3 objects"},
+		"protected": {before: many(3), after: many(2), reason: "protects: ConfigMap shop/m02", prepare: func(b *testbed, _ *fakeSource) { b.protect("m02") }},
+		"rewritten": {before: many(2), after: many(3), reason: "does not descend", prepare: func(_ *testbed, s *fakeSource) { s.commit = &manifests.Commit{Forced: true} }},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newTestbed(t)
+				src := &fakeSource{name: "src"}
+				src.set(test.before)
+				stop := b.run(src)
+				defer stop()
+				if test.prepare != nil {
+					test.prepare(b, src)
+				}
+				src.set(test.after)
+				synctest.Wait()
+				expect(t, "objects while held", len(test.before), len(b.has(schema.ConfigMaps)))
+				head := b.head("src")
+				if head.Result != Held || !strings.Contains(head.Message, test.reason) || !strings.Contains(head.Message, "reconcile approve "+head.Plan) {
+					t.Errorf("head: %+v", head)
+				}
+				if _, err := Approve(t.Context(), b.store, "000000000000", time.Now()); err == nil || !strings.Contains(err.Error(), head.Plan) {
+					t.Errorf("approval of another plan: %v", err)
+				}
+				if _, err := Approve(t.Context(), b.store, head.Plan, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				expect(t, "objects after approval", len(test.after), len(b.has(schema.ConfigMaps)))
+				expect(t, "head after approval", Applied, b.head("src").Result)
+				if _, err := b.store.Get(t.Context(), approvalPath("src")); err == nil {
+					t.Error("the approval is still there")
+				}
+			})
+		})
+	}
+}
+
+func (b *testbed) protect(name string) {
+	if _, err := registry.Of[*corev1.ConfigMap](b.regs, schema.ConfigMaps).Mutate(b.t.Context(), "shop", name, func(cm *corev1.ConfigMap) error {
+		cm.Annotations = map[string]string{ProtectAnnotation: "true"}
+		return nil
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+func TestApprovalIsOfOnePlanOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTestbed(t)
+		src := &fakeSource{name: "src"}
+		src.set(many(20))
+		stop := b.run(src)
+		defer stop()
+		src.set(many(5))
+		synctest.Wait()
+		hash := b.head("src").Plan
+		src.set(many(4))
+		synctest.Wait()
+		if other := b.head("src").Plan; other == hash {
+			t.Fatal("two plans have one hash")
+		}
+		if _, err := Approve(t.Context(), b.store, hash, time.Now()); err == nil {
+			t.Error("a plan that is not held any more was approved")
+		}
+		expect(t, "objects", 20, len(b.has(schema.ConfigMaps)))
+
+		src.set(many(20))
+		synctest.Wait()
+		head := b.head("src")
+		if head.Result != Applied || head.Plan != "" {
+			t.Errorf("after the deletion was taken back: %+v", head)
+		}
+	})
+}
