@@ -9,6 +9,10 @@ import (
 
 var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
+// fromZero are the errors of the library's parser, whose lines it counts from
+// zero, unlike those of its scanner.
+var fromZero = regexp.MustCompile(`^did not find expected (<|node content|key|'-' indicator|',' or)`)
+
 // syntax reports that the document could not be parsed, at the line that the
 // parser names or at the tab that is to blame.
 func (p *parser) syntax(err error) {
@@ -18,9 +22,15 @@ func (p *parser) syntax(err error) {
 		diag.Message = m[2]
 		if n, err := strconv.Atoi(m[1]); err == nil {
 			line = n
+			if fromZero.MatchString(diag.Message) {
+				line++
+			}
 		}
 	}
 	line = min(line+p.doc.line-1, p.doc.line+bytes.Count(p.doc.text, []byte("\n")))
+	for line > p.doc.line && strings.TrimSpace(p.doc.lineText(line)) == "" {
+		line-- // what is missing at the end is missing after the last words
+	}
 	text := p.doc.lineText(line)
 	column := 1 + len(text) - len(strings.TrimLeft(text, " "))
 	if tabLine, tabColumn, ok := p.indentingTab(line); ok && strings.Contains(err.Error(), "cannot start any token") {
