@@ -21,6 +21,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc"
 )
 
 // Config says where an embedded etcd keeps its data.
@@ -33,10 +34,11 @@ type Config struct {
 
 // Server is a running embedded etcd.
 type Server struct {
-	etcd   *embed.Etcd
-	client *clientv3.Client
-	lock   *os.File
-	logs   *slogCore
+	etcd    *embed.Etcd
+	client  *clientv3.Client
+	streams streams
+	lock    *os.File
+	logs    *slogCore
 }
 
 // ErrInUse is the error of Start for a directory that another process runs an
@@ -101,7 +103,8 @@ func start(ctx context.Context, dir string, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	logs := &slogCore{logger: cfg.Logger.With("component", "etcd"), quiet: &atomic.Bool{}}
-	ec := configFor(dir, socket, cfg, logs)
+	ec, streams := configFor(dir, socket, cfg, logs), newStreams()
+	ec.GRPCAdditionalServerOptions = []grpc.ServerOption{streams.option()}
 	server, err := embed.StartEtcd(ec)
 	if err != nil {
 		return nil, err
@@ -114,7 +117,7 @@ func start(ctx context.Context, dir string, cfg Config) (*Server, error) {
 	defer timer.Stop()
 	select {
 	case <-server.Server.ReadyNotify():
-		return &Server{etcd: server, client: v3client.New(server.Server), logs: logs}, nil
+		return &Server{etcd: server, client: v3client.New(server.Server), streams: streams, logs: logs}, nil
 	case err = <-server.Err():
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -157,6 +160,7 @@ func (s *Server) Err() <-chan error { return s.etcd.Err() }
 // Close stops the server and returns when its data is on disk.
 func (s *Server) Close() error {
 	s.logs.quiet.Store(true)
+	s.streams.end()
 	err := s.client.Close()
 	if errors.Is(err, context.Canceled) {
 		err = nil

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -81,5 +82,26 @@ func TestSecondStartIsRefused(t *testing.T) {
 	kv, err := etcd.NewStore(srv.Client()).Get(t.Context(), "/a")
 	if err != nil || string(kv.Value) != "kept" {
 		t.Errorf("after a restart: %q, %v", kv.Value, err)
+	}
+}
+
+// Somebody who watches, as `reconcile status --watch` does, holds up no stop.
+func TestCloseEndsWatches(t *testing.T) {
+	dir := shortDir(t)
+	srv := startServer(t, dir)
+	remote, err := clientv3.New(clientv3.Config{Endpoints: []string{Endpoint(dir)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer remote.Close()
+	if created := <-remote.Watch(t.Context(), "/", clientv3.WithPrefix(), clientv3.WithCreatedNotify()); !created.Created {
+		t.Fatalf("watch: %+v", created)
+	}
+	began := time.Now()
+	if err := srv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("close took %v with a watch open", took)
 	}
 }
