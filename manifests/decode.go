@@ -236,7 +236,7 @@ func (d *decoder) checkValue(n *yaml.Node, f *support.Field, at int32, canonical
 
 func (d *decoder) unknownField(pr pair, p *plan, at int32) {
 	diag := Diagnostic{Code: codeUnknownField, Message: fmt.Sprintf("unknown field %q", pr.key)}
-	if name := nearest(pr.key, p.names); name != "" {
+	if name := nearestField(pr.key, p.names); name != "" {
 		diag.Suggestion = fmt.Sprintf("did you mean %q?", name)
 	} else if above := d.places.path(at); above != "" {
 		diag.Message += " in " + above

@@ -114,7 +114,11 @@ func (d *decoder) keyName(k *yaml.Node) (string, bool) {
 			}
 		}
 	}
-	d.report(k, Diagnostic{Code: codeKey, Message: "expected a string as key, found " + typeOf(k), Suggestion: "put it in quotes"})
+	suggestion := "put it in quotes"
+	if isFlowMapping(k) {
+		suggestion = isTemplate
+	}
+	d.report(k, Diagnostic{Code: codeKey, Message: "expected a string as key, found " + typeOf(k), Suggestion: suggestion})
 	return "", false
 }
 

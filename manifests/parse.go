@@ -17,7 +17,6 @@ import (
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	kschema "k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/support"
@@ -166,7 +165,7 @@ func (p *parser) object(n *yaml.Node, h header) {
 	v := reflect.ValueOf(obj).Elem()
 	before := len(p.findings)
 	d.value(n, v, planFor(v.Type()), support.For(h.kind.Resource), 0)
-	d.checkMeta(obj)
+	d.checkMeta(obj, p.findings[before:])
 	if unreadable(p.findings[before:]) {
 		return
 	}
@@ -200,58 +199,29 @@ func unreadable(findings []Diagnostic) bool {
 	return false
 }
 
-// checkMeta holds metadata against the rules for manifests.
-func (d *decoder) checkMeta(obj schema.Object) {
+// mayHoldName reports whether a finding is about a field that could not be
+// read, and in which the object's name may be.
+func mayHoldName(f Diagnostic) bool {
+	switch f.Code {
+	case codeUnknownField:
+		return strings.Contains(f.Suggestion, `"metadata"`) || strings.Contains(f.Suggestion, `"name"`)
+	case codeWrongType:
+		return strings.HasPrefix(f.Message, "metadata: ")
+	}
+	return false
+}
+
+// checkMeta holds metadata against the rules for manifests. Where findings say
+// that something could not be read, the name may have been in it.
+func (d *decoder) checkMeta(obj schema.Object, findings []Diagnostic) {
 	if obj.GetGenerateName() != "" {
 		d.reportAt("metadata.generateName", Diagnostic{Code: codeGenerateName, Message: "metadata.generateName cannot be declared: every read would make another object", Suggestion: "give metadata.name"})
-	} else if obj.GetName() == "" {
+	} else if obj.GetName() == "" && !slices.ContainsFunc(findings, mayHoldName) {
 		d.reportAt("metadata.name", Diagnostic{Code: codeIncomplete, Message: "missing metadata.name"})
 	}
 	if !d.kind.Namespaced && obj.GetNamespace() != "" {
 		d.reportAt("metadata.namespace", Diagnostic{Code: codeNamespace, Message: d.kind.GVK.Kind + " objects belong to no namespace", Suggestion: "remove it"})
 	}
-}
-
-// validate adds Kubernetes' own findings. A value that Kubernetes refuses is
-// not also said to be unsupported.
-func (d *decoder) validate(obj schema.Object, findings []Diagnostic) []Diagnostic {
-	errs := validation.Validate(obj)
-	if len(errs) == 0 {
-		return findings
-	}
-	kept := findings
-	for _, e := range errs {
-		var collected []Diagnostic
-		v := *d
-		v.sink = &collected
-		v.reportAt(e.Field, Diagnostic{Code: codeInvalid, Message: invalidMessage(e, d.secret)})
-		kept = dropAt(kept, collected[0].Position)
-		kept = append(kept, collected...)
-	}
-	return kept
-}
-
-func dropAt(findings []Diagnostic, at Position) []Diagnostic {
-	var kept []Diagnostic
-	for _, f := range findings {
-		if f.Code != codeUnsupported || f.Position != at {
-			kept = append(kept, f)
-		}
-	}
-	return kept
-}
-
-// invalidMessage gives a validation error in our words.
-func invalidMessage(e *field.Error, secret bool) string {
-	body := e.ErrorBody()
-	if secret {
-		body = e.Type.String() + ": " + e.Detail
-	}
-	body = strings.TrimSuffix(strings.ToLower(body[:1])+body[1:], ": ")
-	if e.Field == "" || e.Field == "<nil>" {
-		return body
-	}
-	return e.Field + ": " + body
 }
 
 // declare completes the canonical JSON of an object: a secret's stringData is

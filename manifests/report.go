@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -9,7 +10,25 @@ import (
 )
 
 func (d *decoder) expected(n *yaml.Node, at int32, what string) {
-	d.report(n, Diagnostic{Code: codeWrongType, Message: d.about(at) + "expected " + what + ", found " + typeOf(n) + d.shown(n, at)})
+	d.report(n, Diagnostic{Code: codeWrongType, Message: d.about(at) + "expected " + what + ", found " + typeOf(n) + d.shown(n, at), Suggestion: writtenHint(n, what)})
+}
+
+var keyAndValue = regexp.MustCompile(`^[A-Za-z0-9._/-]+:[^\s/]`)
+
+// writtenHint answers "name:web", which YAML takes for a word, and
+// "{{ .Values.name }}", which it takes for a mapping.
+func writtenHint(n *yaml.Node, what string) string {
+	switch {
+	case what == typeMapping && n.Kind == yaml.ScalarNode && n.Style&quoted == 0 && keyAndValue.MatchString(n.Value):
+		return "write a space after the colon"
+	case n.Kind == yaml.MappingNode && len(n.Content) == 2 && isFlowMapping(n) && isFlowMapping(n.Content[0]):
+		return isTemplate
+	}
+	return ""
+}
+
+func isFlowMapping(n *yaml.Node) bool {
+	return n.Kind == yaml.MappingNode && n.Style&yaml.FlowStyle != 0
 }
 
 // expectedUnquoted is expected for a field whose value may only need to lose

@@ -173,17 +173,6 @@ func (d *decoder) quantity(n *yaml.Node, typ string, v reflect.Value, at int32) 
 	return true
 }
 
-// quantityHint answers the usual mistakes in writing a quantity.
-func quantityHint(s string) string {
-	trimmed := strings.ReplaceAll(s, " ", "")
-	for _, try := range []string{trimmed, strings.TrimSuffix(trimmed, "B"), strings.TrimSuffix(trimmed, "b"), strings.ToUpper(strings.TrimSuffix(strings.TrimSuffix(trimmed, "b"), "B")) + "i"} {
-		if _, err := resource.ParseQuantity(try); err == nil && try != s {
-			return "did you mean " + strconv.Quote(try) + "?"
-		}
-	}
-	return `write a number with a suffix such as "m", "Mi" or "Gi"`
-}
-
 func (d *decoder) intOrString(n *yaml.Node, typ string, v reflect.Value, at int32) bool {
 	var is intstr.IntOrString
 	switch typ {

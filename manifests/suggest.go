@@ -1,6 +1,9 @@
 package manifests
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Nearest returns the candidate that somebody who wrote word most likely
 // meant, or "" when none is near. Of equally near ones it is the first.
@@ -31,6 +34,20 @@ func nearest(word string, candidates []string) string {
 		}
 	}
 	return ""
+}
+
+// habits are words of other tools, such as compose files, for our fields.
+var habits = map[string]string{
+	"cmd": "command", "entrypoint": "command", "environment": "env", "enviroment": "env", "workdir": "workingDir", "working_dir": "workingDir",
+	"mounts": "volumeMounts", "healthcheck": "livenessProbe", "count": "replicas", "instances": "replicas", "scale": "replicas",
+}
+
+// nearestField is nearest for the name of a field.
+func nearestField(word string, fields []string) string {
+	if field, ok := habits[strings.ToLower(word)]; ok && slices.Contains(fields, field) {
+		return field
+	}
+	return nearest(word, fields)
 }
 
 // distance counts insertions, deletions, replacements and swaps of

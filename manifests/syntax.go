@@ -2,47 +2,149 @@ package manifests
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
 	"regexp"
+	"sort"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
 )
 
-var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+var (
+	yamlError     = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+)
 
-// fromZero are the errors of the library's parser, whose lines it counts from
-// zero, unlike those of its scanner.
-var fromZero = regexp.MustCompile(`^did not find expected (<|node content|key|'-' indicator|',' or)`)
+// Suggestions for what is no YAML and no slip.
+const (
+	isTemplate = "this looks like a template: commit what it renders"
+	isConflict = "a merge conflict is left in the file: resolve it"
+)
 
-// syntax reports that the document could not be parsed, at the line that the
-// parser names or at the tab that is to blame.
+// syntax reports that the document could not be parsed, where the mistake is.
 func (p *parser) syntax(err error) {
-	diag := Diagnostic{Code: codeSyntax, Message: strings.TrimPrefix(err.Error(), "yaml: ")}
-	line := 1
-	if m := yamlError.FindStringSubmatch(err.Error()); m != nil {
-		diag.Message = m[2]
-		if n, err := strconv.Atoi(m[1]); err == nil {
-			line = n
-			if fromZero.MatchString(diag.Message) {
-				line++
-			}
-		}
+	place := p.jsonMistake()
+	if place == nil {
+		place = p.yamlMistake(err)
 	}
-	line = min(line+p.doc.line-1, p.doc.line+bytes.Count(p.doc.text, []byte("\n")))
-	for line > p.doc.line && strings.TrimSpace(p.doc.lineText(line)) == "" {
-		line-- // what is missing at the end is missing after the last words
+	text := p.doc.lineText(place.line)
+	if place.column == 0 {
+		place.column = 1 + len(text) - len(strings.TrimLeft(text, " "))
 	}
-	text := p.doc.lineText(line)
-	column := 1 + len(text) - len(strings.TrimLeft(text, " "))
-	if tabLine, tabColumn, ok := p.indentingTab(line); ok && strings.Contains(err.Error(), "cannot start any token") {
-		line, column, text = tabLine, tabColumn, p.doc.lineText(tabLine)
-		diag.Message, diag.Suggestion = "a tab cannot indent YAML", "indent with spaces"
+	diag := Diagnostic{Code: codeSyntax, Message: place.message, Suggestion: place.suggestion, Width: 1}
+	switch {
+	case diag.Suggestion != "":
+	case strings.Contains(text, "{{"):
+		diag.Suggestion = isTemplate
+	case strings.HasPrefix(text, "<<<<<<<") || strings.HasPrefix(text, "=======") || strings.HasPrefix(text, ">>>>>>>"):
+		diag.Suggestion = isConflict
 	}
-	diag.Position.Line, diag.Position.Column, diag.Position.Document = line, column, p.doc.number
+	diag.Position.Line, diag.Position.Column, diag.Position.Document = place.line, place.column, p.doc.number
 	if !p.masked {
 		diag.Excerpt = text
 	}
-	diag.Width = 1
 	p.findings = append(p.findings, diag)
+}
+
+// mistake is what is wrong with a document's syntax. A column of 0 is where
+// the line's text begins.
+type mistake struct {
+	line, column        int
+	message, suggestion string
+}
+
+// yamlMistake finds the place of what the parser says.
+func (p *parser) yamlMistake(err error) *mistake {
+	m := &mistake{message: strings.TrimPrefix(err.Error(), "yaml: "), line: p.doc.line}
+	if parts := yamlError.FindStringSubmatch(err.Error()); parts != nil {
+		m.message = parts[2]
+		if n, err := strconv.Atoi(parts[1]); err == nil {
+			m.line += n - 1
+		}
+	}
+	m.line = min(m.line, p.doc.line+bytes.Count(p.doc.text, []byte("\n")))
+	if line, column, ok := p.indentingTab(m.line); ok && (strings.Contains(m.message, "cannot start any token") || strings.Contains(m.message, "tab character")) {
+		return &mistake{line, column, "a tab cannot indent YAML", "indent with spaces"}
+	}
+	if parts := unknownAnchor.FindStringSubmatch(m.message); parts != nil {
+		m.line, m.column = p.find("*" + parts[1])
+		if p.masked {
+			m.message = "unknown anchor referenced" // a password may begin with an asterisk
+		}
+		return m
+	}
+	if strings.HasPrefix(m.message, "did not find expected") || m.message == "found unexpected end of stream" {
+		m.line = p.firstWrong(m)
+	}
+	for m.line > p.doc.line && strings.TrimSpace(p.doc.lineText(m.line)) == "" {
+		m.line-- // what is missing at the end is missing after the last words
+	}
+	return m
+}
+
+// find returns the first place of a text.
+func (p *parser) find(text string) (line, column int) {
+	before, _, _ := bytes.Cut(p.doc.text, []byte(text))
+	start := bytes.LastIndexByte(before, '\n') + 1
+	return p.doc.line + bytes.Count(before, []byte("\n")), 1 + utf8.RuneCount(before[start:])
+}
+
+// maxSearched bounds how large a document is parsed again to find a mistake.
+const maxSearched = 256 << 10
+
+// firstWrong returns the first line with which the document has the mistake:
+// for some, the parser names only the line on which the block began.
+func (p *parser) firstWrong(m *mistake) int {
+	if len(p.doc.text) > maxSearched {
+		return m.line
+	}
+	lines := bytes.SplitAfter(p.doc.text, []byte("\n"))
+	n := sort.Search(len(lines)-1, func(i int) bool {
+		err := parses(bytes.Join(lines[:i+1], nil))
+		return err != nil && strings.HasSuffix(err.Error(), m.message)
+	})
+	return p.doc.line + n
+}
+
+func parses(text []byte) error {
+	var n yaml.Node
+	if err := yaml.NewDecoder(bytes.NewReader(text)).Decode(&n); !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+// jsonMistake finds the mistake of a document that begins as JSON, or returns
+// nil.
+func (p *parser) jsonMistake() *mistake {
+	text := p.doc.text
+	for line := range bytes.Lines(text) {
+		trimmed := bytes.TrimSpace(line)
+		if len(trimmed) > 0 && trimmed[0] != '#' && !bytes.Equal(trimmed, []byte("---")) {
+			break
+		}
+		text = text[len(line):]
+	}
+	if trimmed := bytes.TrimSpace(text); len(trimmed) == 0 || trimmed[0] != '{' && trimmed[0] != '[' || bytes.HasPrefix(trimmed, []byte("{{")) {
+		return nil
+	}
+	var value any
+	var wrong *json.SyntaxError
+	if !errors.As(json.Unmarshal(text, &value), &wrong) || wrong.Offset < 1 {
+		return nil
+	}
+	at := len(p.doc.text) - len(text) + int(wrong.Offset) - 1
+	before := p.doc.text[:min(at, len(p.doc.text))]
+	start := bytes.LastIndexByte(before, '\n') + 1
+	m := &mistake{line: p.doc.line + bytes.Count(before, []byte("\n")), column: 1 + utf8.RuneCount(before[start:]), message: wrong.Error()}
+	if p.masked {
+		m.message = "not JSON"
+	}
+	return m
 }
 
 // indentingTab looks for a tab in the indentation of a line or its neighbours.
