@@ -52,6 +52,8 @@ type Input struct {
 	// Known, if not nil, remembers what was found to be unchanged, so that it
 	// is not compared again.
 	Known Known
+
+	seal *seal // of a Base in which the values of secrets are ids
 }
 
 // Known remembers at which version a live object was as declared.
@@ -76,6 +78,7 @@ func Diff(in Input) (*Plan, error) {
 		}
 	}
 	slices.SortStableFunc(plan.Changes, inOrder)
+	plan.hideSecrets()
 	return plan, nil
 }
 
@@ -118,15 +121,19 @@ func rank(c Change) int {
 func (p *Plan) want(in Input, key schema.Key, d Declared) error {
 	owned, applied := in.Inventory[key]
 	live := in.Live(key)
+	item, err := in.seal.item(d.Item)
+	if err != nil {
+		return err
+	}
 	c := Change{
-		Key: key, Source: d.Source, Place: d.Item.Place, item: &d.Item,
-		Entry: entryOf(d.Item), Drift: applied && owned.Source == d.Source && owned.Entry.Hash == d.Item.Hash,
+		Key: key, Source: d.Source, Place: item.Place, item: &item, hash: d.Item.Hash,
+		Entry: entryOf(item), Drift: applied && owned.Source == d.Source && owned.Entry.Hash == item.Hash,
 	}
 	if applied && owned.Source != d.Source {
 		c.From = owned.Source
 	}
 	if live == nil {
-		c.Action, c.Object = Create, d.Item.Object
+		c.Action, c.Object = Create, item.Object
 		p.Changes = append(p.Changes, c)
 		return nil
 	}
@@ -167,7 +174,10 @@ func (p *Plan) change(in Input, c Change, live schema.Object, owned Owned, appli
 		return nil
 	}
 	c.Action, c.Object = Update, merged
-	if c.Fields, err = fieldChanges(live, merged); err != nil {
+	if c.Fields, err = fieldChanges(live, merged, before, c.item.Declared); err != nil {
+		return err
+	}
+	if err := place(c.item, c.Fields); err != nil {
 		return err
 	}
 	p.judge(in, c, live)
@@ -197,6 +207,7 @@ func (p *Plan) unchanged(c Change, owned Owned) {
 	p.Unchanged++
 	if owned.Source == c.Source && owned.Entry.File != "" && owned.Entry.File != c.Place.File {
 		p.Moved++
+		p.Moves = append(p.Moves, Move{Key: c.Key, Source: c.Source, From: owned.Entry.place(c.Source), To: c.Place})
 	}
 }
 

@@ -157,7 +157,7 @@ const (
 	hashDigits = 12
 	// hashRounds makes it dear to guess a secret's value from the hash of a
 	// plan that sets it.
-	hashRounds = 100_000
+	hashRounds = 20_000
 )
 
 // Hash identifies what the plan does: equal hashes make the same objects of
@@ -177,8 +177,8 @@ func (p *Plan) hash(in func(Change) bool) string {
 		if c.Drift || c.Action == Adopt || c.Action == Forget || !in(c) {
 			continue
 		}
-		fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s\x00", c.Source, c.Action, c.Key, c.Entry.Hash)
-		secret = secret || c.Key.Resource == schema.Secrets.Resource && c.Entry.Hash != ""
+		fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s\x00", c.Source, c.Action, c.Key, c.hash)
+		secret = secret || c.Key.Resource == schema.Secrets.Resource && c.hash != ""
 	}
 	sum := h.Sum(nil)
 	if secret {

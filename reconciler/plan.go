@@ -54,13 +54,7 @@ type Change struct {
 	Entry Entry
 
 	item *manifests.Item
-}
-
-// FieldChange is one field of an update. Values are JSON; "" is absent.
-// Values of secrets are replaced by a mark.
-type FieldChange struct {
-	Path     string
-	Old, New string
+	hash string // of what is declared
 }
 
 // Problem is why an object cannot be applied.
@@ -77,12 +71,21 @@ func (p Problem) Error() string {
 	return fmt.Sprintf("%s: %s: %s", p.Place, p.Key, p.Message)
 }
 
+// Move is an object that is declared in another file than before, and is
+// otherwise unchanged.
+type Move struct {
+	Key      schema.Key
+	Source   string
+	From, To manifests.Position
+}
+
 // Plan is all that stands between what is and what is declared. Changes are in
 // the order in which they are applied.
 type Plan struct {
 	Changes   []Change
 	Unchanged int
-	Moved     int          // of the unchanged: declared in another place than before
+	Moved     int          // of the unchanged: declared in another file than before
+	Moves     []Move       // those, by key
 	Waiting   []schema.Key // declared, but the object of that name is still ending
 	Problems  []Problem
 	Holds     []Hold // see Guard; while there is one, its source's changes are not applied
