@@ -72,6 +72,21 @@ func describe(r status.Report) string {
 	return b.String()
 }
 
+// current waits until the test sees what etcd has, which may take it a moment
+// after etcd was away.
+func (c *cluster) current() {
+	c.t.Helper()
+	eventually(c.t, patience, "state read anew", func() error {
+		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
+		defer cancel()
+		_, revision, err := c.regs.List(ctx, schema.Nodes, "")
+		if err == nil {
+			err = c.mirror.WaitFor(ctx, revision)
+		}
+		return err
+	})
+}
+
 // head is the only source's.
 func (c *cluster) head() reconciler.Head {
 	c.t.Helper()

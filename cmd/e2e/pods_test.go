@@ -246,7 +246,7 @@ spec:
 // not ready.
 func (l laboratory) reason(pod string, words ...string) {
 	l.t.Helper()
-	eventually(l.t, patience, "reason for "+pod, func() error {
+	took := eventually(l.t, patience, "reason for "+pod, func() error {
 		got := l.cluster.object("Pod", lab+"/"+pod)
 		for _, word := range words {
 			if got.Ready || !strings.Contains(got.Reason, word) {
@@ -255,6 +255,7 @@ func (l laboratory) reason(pod string, words ...string) {
 		}
 		return nil
 	})
+	l.t.Logf("status says after %v: %s", took, l.cluster.object("Pod", lab+"/"+pod).Reason)
 	for _, o := range l.host.statusJSON().Objects {
 		if o.FullName() == lab+"/"+pod && o.Kind == "Pod" && o.Reason == "" {
 			l.t.Errorf("status gives no reason for %s", pod)

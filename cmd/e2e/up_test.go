@@ -232,6 +232,7 @@ func (g guestbook) restart(end func(*process)) {
 		}
 		return nil
 	})
+	g.cluster.current()
 	// It works: a change is taken up.
 	g.repo.write("note.yaml", configMap("note", time.Now().String()))
 	g.apply("change after a restart")

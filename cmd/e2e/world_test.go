@@ -13,6 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/evenkeel/evenkeel/proxy/thread"
 )
@@ -55,8 +56,14 @@ func newWorld(t *testing.T, hosts int) *world {
 		bridge.Name = "br0"
 		return errors.Join(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: bridge}), address("br0", hubIP+"/24"))
 	})
-	// What leads nowhere is refused at once, as a router does.
-	w.inside(w.hub, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644) })
+	// What leads nowhere is refused at once, as a firewall does.
+	w.inside(w.hub, func() error {
+		_, everywhere, _ := net.ParseCIDR("0.0.0.0/0")
+		return errors.Join(
+			os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644),
+			netlink.RouteAdd(&netlink.Route{Dst: everywhere, Type: unix.RTN_PROHIBIT}),
+		)
+	})
 	for i := range hosts {
 		w.addHost(i)
 	}
