@@ -26,6 +26,14 @@ const (
 	codeSystemKind   = "E0117" // a kind that only the system makes
 	codeNoManifest   = "E0118" // a known file that is no manifest: kustomization, chart
 
+	// Codes of what manifests/kustomize cannot render.
+	CodeKustomization        = "E0121" // kustomize refuses it
+	CodeKustomizeRemote      = "E0122" // something that would have to be fetched
+	CodeKustomizeOutside     = "E0123" // a path out of the source or of the kustomization
+	CodeKustomizeMissing     = "E0124" // a file or directory that is not there
+	CodeKustomizeProgram     = "E0125" // something that may start a program
+	CodeKustomizationLimited = "W0505" // files below a kustomization that are left out
+
 	codeUnsupported     = "E0201" // a field or value
 	codeUnsupportedKind = "E0202"
 

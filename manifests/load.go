@@ -248,13 +248,14 @@ func (l *Loader) assembleLocked(snaps []Snapshot, failed []unread) ([]*Set, Diag
 	sets := make([]*Set, len(snaps))
 	for i, s := range snaps {
 		set := &Set{Source: s.Source, Location: s.Location, Revision: s.Revision, Tree: s.Tree, Commit: s.Commit}
-		for _, f := range s.Files {
+		for j := range s.Files {
+			f := &s.Files[j]
 			known, ok := l.files[f.Hash]
 			if !ok {
 				continue // unread
 			}
-			found = append(found, known.at(s.Source, f.Path)...)
-			found = append(found, set.add(known.objects, f.Path, first, len(snaps) > 1)...)
+			found = append(found, known.at(s.Source, f)...)
+			found = append(found, set.add(known.objects, f, first, len(snaps) > 1)...)
 		}
 		slices.SortFunc(set.Items, func(a, b Item) int { return a.Key.Compare(b.Key) })
 		sets[i] = set
@@ -264,35 +265,38 @@ func (l *Loader) assembleLocked(snaps []Snapshot, failed []unread) ([]*Set, Diag
 }
 
 // at gives a content's findings their file.
-func (f *parsedFile) at(source, path string) []Diagnostic {
+func (f *parsedFile) at(source string, file *File) []Diagnostic {
 	out := make([]Diagnostic, 0, len(f.findings))
 	for _, d := range f.findings {
-		d.Position.Source, d.Position.File = source, path
-		out = append(out, d)
+		d.Position.Source, d.Position.File = source, file.Path
+		out = append(out, file.traced(d))
 	}
 	return out
 }
 
 // add takes the objects of a file into the set, except those already declared
 // elsewhere.
-func (s *Set) add(objects []*parsed, path string, first map[schema.Key]Position, many bool) []Diagnostic {
+func (s *Set) add(objects []*parsed, file *File, first map[schema.Key]Position, many bool) []Diagnostic {
 	var found []Diagnostic
 	for _, o := range objects {
 		begin := o.places.all[0]
-		at := Position{Source: s.Source, File: path, Line: int(begin.line), Column: int(begin.column), Document: o.document}
+		at := Position{Source: s.Source, File: file.Path, Line: int(begin.line), Column: int(begin.column), Document: o.document}
 		if before, ok := first[o.key]; ok {
 			place := before.String()
+			if file.Trace != nil {
+				place = before.File // the same line may be rendered twice
+			}
 			if many {
 				place = before.Source + ": " + place
 			}
-			found = append(found, Diagnostic{
+			found = append(found, file.traced(Diagnostic{
 				Code: codeDeclaredTwice, Position: at, Object: o.name,
 				Message: o.key.String() + " is declared twice", Suggestion: "first declared at " + place,
-			})
+			}))
 			continue
 		}
 		first[o.key] = at
-		s.Items = append(s.Items, Item{Key: o.key, Title: o.name, Object: o.object, Declared: o.declared, Hash: o.hash, Place: at, places: o.places})
+		s.Items = append(s.Items, Item{Key: o.key, Title: o.name, Object: o.object, Declared: o.declared, Hash: o.hash, Place: file.where(at), places: o.places, trace: file.Trace})
 	}
 	return found
 }

@@ -1,5 +1,7 @@
 package manifests
 
+import "slices"
+
 // Quote shows the source line with each finding that knows its place and has
 // no excerpt, such as those of checks across objects. It reads the files that
 // it needs from the snapshots; what cannot be read, and a document that may
@@ -32,7 +34,7 @@ func readQuoted(at Position, snaps []Snapshot) *quotedFile {
 		if s.Source != at.Source {
 			continue
 		}
-		for _, f := range s.Files {
+		for _, f := range slices.Concat(s.Files, s.Assets) {
 			if f.Path != at.File {
 				continue
 			}

@@ -42,6 +42,7 @@ type Item struct {
 	Place Position
 
 	places *places
+	trace  func(line, column int) Place // of a rendered file
 }
 
 // Position returns where the manifest sets a field, such as
@@ -52,7 +53,11 @@ func (i Item) Position(fieldPath string) (Position, bool) {
 	p := i.Place
 	at, exact := i.places.find(fieldPath)
 	p.Line, p.Column = at.line, at.column
-	return p, exact
+	if i.trace == nil {
+		return p, exact
+	}
+	p = i.trace(p.Line, p.Column).in(p.Source)
+	return p, exact && p.Line > 0
 }
 
 // Position is a place in a file. Lines, columns and documents count from 1,

@@ -36,6 +36,12 @@ type Snapshot struct {
 	Commit   *Commit
 	Files    []File // sorted by path
 
+	// Assets are files that hold no manifests themselves but that manifests
+	// may be rendered from: what else lies below a directory with a
+	// kustomization, sorted by path. Tree covers them; a Loader does not read
+	// them.
+	Assets []File
+
 	// Findings are what the source itself has to say about what it left
 	// out, such as symbolic links in a git tree.
 	Findings Diagnostics
@@ -63,6 +69,11 @@ type File struct {
 	// be called from several goroutines and only while the snapshot is the
 	// source's newest or second newest.
 	Read func() ([]byte, error)
+
+	// Trace, of a file that was rendered, says where a person edits what
+	// stands at a line and column of it. It may be called from several
+	// goroutines.
+	Trace func(line, column int) Place
 }
 
 // unavailable marks an error after which a later attempt may succeed.

@@ -46,6 +46,7 @@ var walls = []wall{
 	{outside: "google.golang.org/grpc", inside: []pattern{"nodeagent/runtime/containerd", "schema/registry/etcd/..."}},
 	{outside: "github.com/go-git", inside: []pattern{"manifests/git"}},
 	{outside: "github.com/fsnotify", inside: []pattern{"manifests/watch"}},
+	{outside: "sigs.k8s.io/kustomize", inside: []pattern{"manifests/kustomize"}},
 	{outside: "go.yaml.in/yaml", inside: []pattern{"manifests"}},
 	{outside: "github.com/vishvananda", inside: []pattern{
 		"nodeagent/network", "proxy/dns", "proxy/nftables", "proxy/userspace", "proxy/thread", "proxy/proxytest",
@@ -192,8 +193,8 @@ type program struct {
 }
 
 var programs = []program{
-	{"cmd/nodeagent", []string{"k8s.io/kubernetes", "k8s.io/client-go", "k8s.io/apiserver", "github.com/go-git", "go.etcd.io/etcd/server", module + "/proxy", module + "/reconciler", module + "/schema/validation"}},
-	{"cmd/proxy", []string{"k8s.io/kubernetes", "k8s.io/client-go", "k8s.io/apiserver", "github.com/go-git", "go.etcd.io/etcd/server", "github.com/containerd/containerd", module + "/nodeagent", module + "/reconciler", module + "/schema/validation"}},
+	{"cmd/nodeagent", []string{"sigs.k8s.io/kustomize", "k8s.io/kubernetes", "k8s.io/client-go", "k8s.io/apiserver", "github.com/go-git", "go.etcd.io/etcd/server", module + "/proxy", module + "/reconciler", module + "/schema/validation"}},
+	{"cmd/proxy", []string{"sigs.k8s.io/kustomize", "k8s.io/kubernetes", "k8s.io/client-go", "k8s.io/apiserver", "github.com/go-git", "go.etcd.io/etcd/server", "github.com/containerd/containerd", module + "/nodeagent", module + "/reconciler", module + "/schema/validation"}},
 }
 
 // forbidden are those of a program's dependencies that it may not have.
