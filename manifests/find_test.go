@@ -34,6 +34,7 @@ func TestFindings(t *testing.T) {
 		{"version", config + "data:\n  v: 1.10\n", "6:6", codeUnquoted, "found number 1.10", `write "1.10"`},
 		{"octal", config + "data:\n  mode: 0777\n", "6:9", codeUnquoted, "found integer 0777", `write "0777"`},
 		{"exponent", config + "data:\n  id: 1e3\n", "6:7", codeUnquoted, "found number 1e3", `write "1e3"`},
+		{"big integer", config + "data:\n  id: 12345678901234567890\n", "6:7", codeUnquoted, "12345678901234567890", `write "12345678901234567890"`},
 		{"true", podBody + "    env:\n    - name: A\n      value: true\n", "11:14", codeUnquoted, "spec.containers[0].env[0].value: expected string, found boolean true", `write "true"`},
 		{"string for integer", rcHead + "spec:\n  replicas: \"3\"\n", "6:13", codeWrongType, `expected integer, found string "3"`, "write 3 without quotes"},
 		{"word for integer", rcHead + "spec:\n  replicas: many\n", "6:13", codeWrongType, `expected integer, found string "many"`, ""},

@@ -36,18 +36,34 @@ func (p *parser) syntax(err error) {
 		place.column = 1 + len(text) - len(strings.TrimLeft(text, " "))
 	}
 	diag := Diagnostic{Code: codeSyntax, Message: place.message, Suggestion: place.suggestion, Width: 1}
-	switch {
-	case diag.Suggestion != "":
-	case strings.Contains(text, "{{"):
-		diag.Suggestion = isTemplate
-	case strings.HasPrefix(text, "<<<<<<<") || strings.HasPrefix(text, "=======") || strings.HasPrefix(text, ">>>>>>>"):
-		diag.Suggestion = isConflict
+	if diag.Suggestion == "" {
+		diag.Suggestion = syntaxHint(text)
 	}
 	diag.Position.Line, diag.Position.Column, diag.Position.Document = place.line, place.column, p.doc.number
 	if !p.masked {
 		diag.Excerpt = text
 	}
 	p.findings = append(p.findings, diag)
+}
+
+var (
+	conflictMark = regexp.MustCompile(`^(<{7}|={7}|>{7})`)
+	// wantsQuotes is a value that begins with a character of YAML's own, or
+	// that holds what YAML takes for another key.
+	wantsQuotes = regexp.MustCompile(`^\s*(- +)?[^\s:"'#]+: +([*&@%!|>` + "`" + `][^\s]|[^\s"'{\[#][^"']*: )`)
+)
+
+// syntaxHint guesses from a line why it is not YAML.
+func syntaxHint(text string) string {
+	switch {
+	case strings.Contains(text, "{{"):
+		return isTemplate
+	case conflictMark.MatchString(text):
+		return isConflict
+	case wantsQuotes.MatchString(text):
+		return "put the value in quotes"
+	}
+	return ""
 }
 
 // mistake is what is wrong with a document's syntax. A column of 0 is where

@@ -126,6 +126,27 @@ func (x *index) selected(namespace string, selector map[string]string, yield fun
 	}
 }
 
+// firstSelected returns a workload that a selector selects, or nil.
+func (x *index) firstSelected(namespace string, selector map[string]string) (first *workload) {
+	x.selected(namespace, selector, func(w *workload) bool {
+		first = w
+		return false
+	})
+	return first
+}
+
+// hasPort reports whether a container has a port of that name and protocol.
+func (w *workload) hasPort(name string, protocol corev1.Protocol) bool {
+	for i := range w.spec.Containers {
+		for _, p := range w.spec.Containers[i].Ports {
+			if p.Name == name && p.Protocol == protocol {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func hasAll(labels, selector map[string]string) bool {
 	for k, v := range selector {
 		if has, ok := labels[k]; !ok || has != v {

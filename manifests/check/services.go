@@ -30,17 +30,13 @@ func (c *checker) checkServices() {
 
 // checkSelector finds services that lead nowhere.
 func (c *checker) checkSelector(s *service, ports portCache) {
-	selects := false
-	c.index.selected(s.object.Namespace, s.object.Spec.Selector, func(*workload) bool {
-		selects = true
-		return false
-	})
-	if !selects {
+	first := c.index.firstSelected(s.object.Namespace, s.object.Spec.Selector)
+	if first == nil {
 		c.report(s.item, c.selectsNothing(s.object))
 		return
 	}
 	for i, p := range s.object.Spec.Ports {
-		if p.TargetPort.Type == intstr.String {
+		if p.TargetPort.Type == intstr.String && !first.hasPort(p.TargetPort.StrVal, p.Protocol) {
 			c.checkTargetPort(s, i, ports)
 		}
 	}
@@ -90,12 +86,7 @@ func (c *checker) elsewhere(s *corev1.Service) string {
 		if c.comparisons--; c.comparisons < 0 {
 			return ""
 		}
-		found := false
-		c.index.selected(namespace, s.Spec.Selector, func(*workload) bool {
-			found = true
-			return false
-		})
-		if found {
+		if c.index.firstSelected(namespace, s.Spec.Selector) != nil {
 			return "pods with these labels are in namespace " + namespace
 		}
 	}
