@@ -1,7 +1,5 @@
 package manifests
 
-import "path"
-
 // Place is where a person edits what stands in a rendered file.
 type Place struct {
 	File     string
@@ -10,12 +8,6 @@ type Place struct {
 	Document int
 	Text     string // of the line
 }
-
-// kustomizationNames are what kustomize calls its file.
-var kustomizationNames = map[string]bool{"kustomization.yaml": true, "kustomization.yml": true, "Kustomization": true}
-
-// IsKustomization reports whether a path is that of a kustomization file.
-func IsKustomization(file string) bool { return kustomizationNames[path.Base(file)] }
 
 // traced is a finding about a file, at the place that a person edits.
 func (f *File) traced(d Diagnostic) Diagnostic {

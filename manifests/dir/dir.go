@@ -1,5 +1,6 @@
 // Package dir is the manifests.Source of a directory: every .yaml, .yml and
-// .json file below it that is not hidden.
+// .json file below it that is not hidden, and as assets what else lies below a
+// kustomization.
 //
 // What is in force is always a rescan by content; events only say when to look
 // again. A directory that cannot be read is an error and never an empty one.
@@ -13,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -81,7 +83,7 @@ func (s *Source) Snapshot(ctx context.Context) (manifests.Snapshot, error) {
 		if err != nil {
 			return manifests.Snapshot{}, manifests.Unavailable(fmt.Errorf("read directory %s: %w", s.path, err))
 		}
-		return s.snapshot(look.files), nil // settled, or written to without pause
+		return s.snapshot(look), nil // settled, or written to without pause
 	}
 }
 
@@ -98,9 +100,7 @@ func (s *Source) Watch(ctx context.Context, changed func()) error {
 // ignored tells editors' own files, and what lies beside the root. Hidden names
 // otherwise count: "..data" is how Kubernetes replaces a mounted config map.
 func (s *Source) ignored(path string) bool {
-	name := filepath.Base(path)
-	if strings.HasSuffix(name, "~") || strings.HasSuffix(name, ".swp") || strings.HasSuffix(name, ".swx") ||
-		strings.HasPrefix(name, ".#") || strings.HasPrefix(name, "#") || name == "4913" {
+	if !manifests.HasAssetName(path) {
 		return true
 	}
 	beside := strings.HasPrefix(s.path, filepath.Dir(path)+"/")
@@ -128,20 +128,21 @@ func (s *Source) watched() []string {
 	return dirs
 }
 
-// entry is a directory or a file that may hold manifests.
+// entry is a directory, a file that may hold manifests, or an asset.
 type entry struct {
-	path string // on disk
-	rel  string // from the root, with slashes
-	dir  bool
-	link bool
+	path  string // on disk
+	rel   string // from the root, with slashes
+	dir   bool
+	link  bool
+	asset bool
 }
 
-// walk visits directories and manifest files in order of name. Links are
-// followed, each directory only once.
+// walk visits directories, manifest files and assets in order of name. Links
+// are followed, each directory only once.
 func (s *Source) walk(ctx context.Context, visit func(entry) error) error {
 	seen := map[string]bool{}
-	var into func(path, rel string, link bool) error
-	into = func(path, rel string, link bool) error {
+	var into descend
+	into = func(path, rel string, link, assets bool) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
@@ -160,20 +161,26 @@ func (s *Source) walk(ctx context.Context, visit func(entry) error) error {
 		if err != nil {
 			return err
 		}
+		assets = assets || slices.ContainsFunc(items, func(item os.DirEntry) bool { return manifests.IsKustomization(item.Name()) })
 		for _, item := range items {
-			if strings.HasPrefix(item.Name(), ".") {
+			hidden := strings.HasPrefix(item.Name(), ".")
+			if hidden && (!assets || !item.Type().IsRegular()) {
 				continue
 			}
-			if err := s.item(item, filepath.Join(path, item.Name()), join(rel, item.Name()), visit, into); err != nil {
+			if err := s.item(item, filepath.Join(path, item.Name()), join(rel, item.Name()), assets, visit, into); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	return into(s.path, "", false)
+	return into(s.path, "", false, false)
 }
 
-func (s *Source) item(item os.DirEntry, path, rel string, visit func(entry) error, into func(string, string, bool) error) error {
+// descend visits what lies in a directory; assets says that a kustomization
+// lies above.
+type descend func(path, rel string, link, assets bool) error
+
+func (s *Source) item(item os.DirEntry, path, rel string, assets bool, visit func(entry) error, into descend) error {
 	link := item.Type()&os.ModeSymlink != 0
 	isDir := item.IsDir()
 	if link {
@@ -188,12 +195,30 @@ func (s *Source) item(item os.DirEntry, path, rel string, visit func(entry) erro
 		}
 	}
 	if isDir {
-		return into(path, rel, link)
+		return into(path, rel, link, assets)
 	}
-	if !manifests.HasManifestName(rel) {
+	if manifests.HasManifestName(rel) {
+		return visit(entry{path: path, rel: rel, link: link})
+	}
+	if !assets || !manifests.HasAssetName(rel) || !s.holds(path) {
 		return nil
 	}
-	return visit(entry{path: path, rel: rel, link: link})
+	return visit(entry{path: path, rel: rel, link: link, asset: true})
+}
+
+// holds reports whether a path leads to a regular file within the root: a link
+// may not bring in just any file of the machine.
+func (s *Source) holds(path string) bool {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return false
+	}
+	root, err := filepath.EvalSymlinks(s.path)
+	if err != nil || !strings.HasPrefix(real, strings.TrimSuffix(root, "/")+"/") {
+		return false
+	}
+	info, err := os.Stat(real)
+	return err == nil && info.Mode().IsRegular()
 }
 
 func join(rel, name string) string {

@@ -2,6 +2,7 @@ package dir
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -56,18 +57,21 @@ func (k known) same(o known) bool {
 type scanned struct {
 	files    []found
 	youngest time.Duration // since the last write to any file
+	leftOut  string        // the first asset above the limit
 }
 
 type found struct {
 	entry
 	known
-	data []byte // if it has just been read
+	data   []byte // if it has just been read
+	tooBig bool   // an asset that is not read
 }
 
 // scanLocked looks at all files, and reads those that may have changed.
 func (s *Source) scanLocked(ctx context.Context) (scanned, error) {
 	look := scanned{youngest: time.Hour}
 	var device uint64
+	assets := 0
 	err := s.walk(ctx, func(e entry) error {
 		if e.dir {
 			if e.rel == "" {
@@ -75,11 +79,18 @@ func (s *Source) scanLocked(ctx context.Context) (scanned, error) {
 			}
 			return nil
 		}
-		k, age, err := stat(e.path)
+		k, age, err := stat(e.path, e.asset)
 		if err != nil {
 			return err
 		}
-		look.files = append(look.files, found{entry: e, known: k})
+		f := found{entry: e, known: k, tooBig: e.asset && k.size > manifests.MaxAssetBytes}
+		if e.asset {
+			if assets++; assets > manifests.MaxAssets {
+				look.leftOut = cmp.Or(look.leftOut, e.rel)
+				return nil
+			}
+		}
+		look.files = append(look.files, f)
 		if age >= 0 {
 			look.youngest = min(look.youngest, age)
 		}
@@ -103,7 +114,7 @@ func (s *Source) scanLocked(ctx context.Context) (scanned, error) {
 
 // stat describes a file and says how long ago it was changed; a time in the
 // future, of a clock not ours, is as good as long ago.
-func stat(path string) (known, time.Duration, error) {
+func stat(path string, asset bool) (known, time.Duration, error) {
 	now := time.Now()
 	info, err := os.Stat(path)
 	if err != nil {
@@ -112,7 +123,7 @@ func stat(path string) (known, time.Duration, error) {
 	if !info.Mode().IsRegular() {
 		return known{}, 0, fmt.Errorf("%s is no regular file", path)
 	}
-	if info.Size() > maxFile {
+	if info.Size() > maxFile && !asset {
 		return known{}, 0, fmt.Errorf("%s has %d bytes, at most %d are read", path, info.Size(), maxFile)
 	}
 	k := known{size: info.Size(), mtime: info.ModTime().UnixNano()}
@@ -148,6 +159,10 @@ func (s *Source) readLocked(ctx context.Context, files []found) error {
 	group.SetLimit(reading)
 	for i := range files {
 		f := &files[i]
+		if f.tooBig {
+			f.hash = fmt.Sprintf("unread:%d:%d", f.size, f.mtime)
+			continue
+		}
 		if k, ok := s.known[f.rel]; ok && k.same(f.known) {
 			f.hash = k.hash
 			continue
@@ -177,16 +192,29 @@ func hashOf(data []byte) string {
 }
 
 // snapshot makes a snapshot of what was found.
-func (s *Source) snapshot(files []found) manifests.Snapshot {
-	snap := manifests.Snapshot{Source: s.name, Location: s.path, Files: make([]manifests.File, len(files))}
+func (s *Source) snapshot(look scanned) manifests.Snapshot {
+	snap := manifests.Snapshot{Source: s.name, Location: s.path, Files: make([]manifests.File, 0, len(look.files))}
 	tree := sha256.New()
 	held := 0
-	for i, f := range files {
+	for _, f := range look.files {
 		if held += len(f.data); held > maxHeld {
 			f.data = nil
 		}
-		snap.Files[i] = manifests.File{Path: f.rel, Hash: f.hash, Read: reader(f.path, f.hash, f.data)}
+		file := manifests.File{Path: f.rel, Hash: f.hash, Read: reader(f.path, f.hash, f.data)}
+		switch {
+		case f.tooBig:
+			file.Read = func() ([]byte, error) { return nil, manifests.AssetTooBig(f.size) }
+			fallthrough
+		case f.asset:
+			snap.Assets = append(snap.Assets, file)
+		default:
+			snap.Files = append(snap.Files, file)
+		}
 		fmt.Fprintf(tree, "%s\x00%s\n", f.rel, f.hash)
+	}
+	if look.leftOut != "" {
+		snap.Findings = manifests.Diagnostics{manifests.AssetsLeftOut(s.name, look.leftOut)}
+		fmt.Fprintf(tree, "%s\x00left out\n", look.leftOut)
 	}
 	snap.Tree = hex.EncodeToString(tree.Sum(nil))
 	snap.Revision = snap.Tree

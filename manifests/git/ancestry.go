@@ -2,6 +2,7 @@ package git
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/go-git/go-git/v5/plumbing"
 )
@@ -37,4 +38,52 @@ func (s *Source) Descends(ctx context.Context, commit, from string) (descends, k
 		queue = append(queue, c.ParentHashes...)
 	}
 	return false, true
+}
+
+// MergeBase returns the commit that two others have in common, the newest of
+// those that there are, or "" where the repository at hand does not tell.
+func (s *Source) MergeBase(a, b string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.repo == nil {
+		return ""
+	}
+	one, err := s.repo.CommitObject(plumbing.NewHash(a))
+	if err != nil {
+		return ""
+	}
+	other, err := s.repo.CommitObject(plumbing.NewHash(b))
+	if err != nil {
+		return ""
+	}
+	bases, err := one.MergeBase(other)
+	if err != nil || len(bases) == 0 {
+		return ""
+	}
+	return bases[0].Hash.String()
+}
+
+// Enclosing finds the repository on this machine that a directory lies in: its
+// root, and the directory's path in it, with slashes; ok is false where there
+// is none.
+func Enclosing(dir string) (root, path string, ok bool) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", "", false
+	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = real
+	}
+	for at := abs; ; at = filepath.Dir(at) {
+		if gitDir(at) != "" {
+			rel, err := filepath.Rel(at, abs)
+			if rel == "." {
+				rel = ""
+			}
+			return at, filepath.ToSlash(rel), err == nil
+		}
+		if at == filepath.Dir(at) {
+			return "", "", false
+		}
+	}
 }

@@ -233,7 +233,7 @@ func (s *Source) resolveLocked(names []plumbing.ReferenceName, ref string) (plum
 			return plumbing.ZeroHash, err
 		}
 	}
-	if isCommitID(ref) {
+	if isCommitID(ref) || strings.ContainsAny(ref, "~^") {
 		hash, err := s.repo.ResolveRevision(plumbing.Revision(ref))
 		if err == nil {
 			return s.peelLocked(*hash)
@@ -263,7 +263,7 @@ func candidates(ref string) []plumbing.ReferenceName {
 	case strings.HasPrefix(ref, "refs/"):
 		return []plumbing.ReferenceName{plumbing.ReferenceName(ref)}
 	}
-	return []plumbing.ReferenceName{plumbing.NewBranchReferenceName(ref), plumbing.NewTagReferenceName(ref)}
+	return []plumbing.ReferenceName{plumbing.NewBranchReferenceName(ref), plumbing.NewTagReferenceName(ref), plumbing.ReferenceName("refs/remotes/" + ref)}
 }
 
 func isCommitID(ref string) bool {

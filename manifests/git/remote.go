@@ -201,7 +201,7 @@ func (s *Source) mayBeBroken(err error) bool {
 	case errors.As(err, &network), errors.Is(err, context.Canceled), errors.Is(err, errNoRef),
 		errors.Is(err, transport.ErrAuthenticationRequired), errors.Is(err, transport.ErrAuthorizationFailed),
 		errors.Is(err, transport.ErrRepositoryNotFound), errors.Is(err, transport.ErrEmptyRemoteRepository),
-		errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ENOSPC), errors.Is(err, errNoPath):
+		errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ENOSPC), errors.Is(err, ErrNoPath):
 		return false
 	}
 	return true

@@ -28,7 +28,7 @@ func (s *Source) treeLocked(ctx context.Context, commit *object.Commit) (manifes
 	}
 	if s.cfg.Path != "" {
 		if tree, err = tree.Tree(s.cfg.Path); errors.Is(err, object.ErrDirectoryNotFound) {
-			return manifests.Snapshot{}, fmt.Errorf("path %s: %w", s.cfg.Path, errNoPath)
+			return manifests.Snapshot{}, fmt.Errorf("path %s: %w", s.cfg.Path, ErrNoPath)
 		} else if err != nil {
 			return manifests.Snapshot{}, fmt.Errorf("path %s: %w", s.cfg.Path, err)
 		}
@@ -37,35 +37,44 @@ func (s *Source) treeLocked(ctx context.Context, commit *object.Commit) (manifes
 		return s.last, nil // the caller stamps it with the commit
 	}
 	l := &lister{source: s, snap: manifests.Snapshot{Tree: tree.Hash.String()}}
-	if err := l.list(ctx, tree, ""); err != nil {
+	if err := l.list(ctx, tree, "", false); err != nil {
 		return manifests.Snapshot{}, err
 	}
-	slices.SortFunc(l.snap.Files, func(a, b manifests.File) int { return strings.Compare(a.Path, b.Path) })
+	for _, files := range [][]manifests.File{l.snap.Files, l.snap.Assets} {
+		slices.SortFunc(files, func(a, b manifests.File) int { return strings.Compare(a.Path, b.Path) })
+	}
 	return l.snap, nil
 }
 
-// errNoPath says that a commit does not have the path that was asked for.
-var errNoPath = errors.New("no such directory in the commit")
+// ErrNoPath says that a commit does not have the path that was asked for.
+var ErrNoPath = errors.New("no such directory in the commit")
 
 type lister struct {
 	source *Source
 	snap   manifests.Snapshot
+
+	leftOut bool // some assets are
 }
 
-func (l *lister) list(ctx context.Context, tree *object.Tree, below string) error {
+// list lists what lies below a directory; assets says that a kustomization
+// lies above.
+func (l *lister) list(ctx context.Context, tree *object.Tree, below string, assets bool) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
+	assets = assets || slices.ContainsFunc(tree.Entries, func(e object.TreeEntry) bool { return manifests.IsKustomization(e.Name) })
 	for _, e := range tree.Entries {
 		at := path.Join(below, e.Name)
 		switch {
+		case assets && e.Mode.IsFile() && e.Mode != filemode.Symlink && !manifests.HasManifestName(at):
+			l.asset(at, e.Hash)
 		case strings.HasPrefix(e.Name, "."):
 		case e.Mode == filemode.Dir:
 			sub, err := l.source.repo.TreeObject(e.Hash)
 			if err != nil {
 				return fmt.Errorf("tree %s: %w", at, err)
 			}
-			if err := l.list(ctx, sub, at); err != nil {
+			if err := l.list(ctx, sub, at, assets); err != nil {
 				return err
 			}
 		case e.Mode == filemode.Submodule:
@@ -78,6 +87,35 @@ func (l *lister) list(ctx context.Context, tree *object.Tree, below string) erro
 		}
 	}
 	return nil
+}
+
+// asset takes a file that is no manifest along.
+func (l *lister) asset(at string, hash plumbing.Hash) {
+	if !manifests.HasAssetName(at) {
+		return
+	}
+	if len(l.snap.Assets) == manifests.MaxAssets {
+		if !l.leftOut {
+			l.snap.Findings = append(l.snap.Findings, manifests.AssetsLeftOut(l.source.name, at))
+		}
+		l.leftOut = true
+		return
+	}
+	l.snap.Assets = append(l.snap.Assets, manifests.File{Path: at, Hash: "git:" + hash.String(), Read: l.source.assetReader(hash)})
+}
+
+// assetReader reads a blob that is not too big.
+func (s *Source) assetReader(hash plumbing.Hash) func() ([]byte, error) {
+	read := s.reader(hash)
+	return func() ([]byte, error) {
+		s.mu.Lock()
+		blob, err := s.repo.BlobObject(hash)
+		s.mu.Unlock()
+		if err == nil && blob.Size > manifests.MaxAssetBytes {
+			return nil, manifests.AssetTooBig(blob.Size)
+		}
+		return read() // which also says what is wrong
+	}
 }
 
 func (l *lister) skipped(at, code, message, suggestion string) {
