@@ -62,6 +62,8 @@ func TestFindings(t *testing.T) {
 		{"comma in JSON", "# first\n{\n  \"kind\": \"Pod\"\n  \"apiVersion\": \"v1\"}\n", "4:3", codeSyntax, "invalid character", ""},
 		{"template", podHead + "spec:\n  nodeName: {{ .Values.node }}-1\n", "6:3", codeSyntax, "did not find expected key", "template"},
 		{"merge conflict", podHead + "<<<<<<< HEAD\nspec: {}\n=======\n", "5:1", codeSyntax, "", "merge conflict"},
+		{"carriage returns alone", "apiVersion: v1\r\nkind: Pod\rmetadata:\r", "2:10", codeSyntax, "a carriage return alone", "line ends of Unix"},
+		{"lines that only YAML sees", config + "data:\n  a: \"b\u2028c\u0085d\"\n  e: 1\n", "7:6", codeUnquoted, "data.e", `write "1"`},
 		{"open bracket", "\n\nkind: [\n", "3:1", codeSyntax, "did not find expected", ""},
 		{"open brace", config + "data: {a: b\n", "5:1", codeSyntax, "did not find expected ',' or '}'", ""},
 		{"wrong bracket at once", "kind: [}\nb: c\n", "1:1", codeSyntax, "did not find expected", ""},

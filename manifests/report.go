@@ -73,7 +73,7 @@ func (d *decoder) hidden(at int32) bool {
 	return strings.HasPrefix(path, "data") || strings.HasPrefix(path, "stringData")
 }
 
-func (d *decoder) line(n *yaml.Node) int { return n.Line + d.doc.line - 1 }
+func (d *decoder) line(n *yaml.Node) int { return d.doc.fileLine(n.Line) }
 
 // report adds a finding about a node.
 func (d *decoder) report(n *yaml.Node, diag Diagnostic) {

@@ -3,6 +3,7 @@ package manifests
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -12,7 +13,39 @@ type document struct {
 	line   int // of the file, on which the text begins
 	number int // within the file, from 1
 
-	lines [][]byte // of text, made when first asked for
+	lines  [][]byte // of text, made when first asked for
+	breaks []int    // see fileLine; made when first asked for
+}
+
+// foreignBreaks end a line for YAML and for no editor.
+var foreignBreaks = [][]byte{[]byte("\u0085"), []byte("\u2028"), []byte("\u2029")}
+
+// fileLine returns the line of the file for one that the YAML parser counts,
+// from 1, in the document.
+func (d *document) fileLine(parsed int) int {
+	if d.breaks == nil {
+		d.breaks = []int{}
+		if slices.ContainsFunc(foreignBreaks, func(b []byte) bool { return bytes.Contains(d.text, b) }) {
+			d.findBreaks()
+		}
+	}
+	foreign, _ := slices.BinarySearch(d.breaks, parsed)
+	return d.line - 1 + parsed - foreign
+}
+
+// findBreaks notes the parser's lines that end with a foreign break.
+func (d *document) findBreaks() {
+	line := 1
+	for rest := d.text; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		switch rest = rest[size:]; r {
+		case '\n':
+			line++
+		case '\u0085', '\u2028', '\u2029':
+			d.breaks = append(d.breaks, line)
+			line++
+		}
+	}
 }
 
 // lineText returns a line of the file, as text without its line end.
@@ -54,22 +87,44 @@ func checkText(data []byte) *Diagnostic {
 		d.Position.Line, d.Position.Column = firstInvalid(data)
 		return d
 	}
+	if at := loneReturn(data); at >= 0 {
+		d := wrong(codeSyntax, "save it with the line ends of Unix", "the line ends with a carriage return alone")
+		d.Position.Line, d.Position.Column = lineAndColumn(data[:at])
+		return d
+	}
 	return nil
 }
 
+// loneReturn finds a carriage return without a line feed. YAML takes it for
+// the end of a line, and nobody else does any more.
+func loneReturn(data []byte) int {
+	for at := 0; ; at++ {
+		next := bytes.IndexByte(data[at:], '\r')
+		if next < 0 {
+			return -1
+		}
+		if at += next; at+1 == len(data) || data[at+1] != '\n' {
+			return at
+		}
+	}
+}
+
 func firstInvalid(data []byte) (line, column int) {
-	line, column = 1, 1
-	for len(data) > 0 {
-		r, size := utf8.DecodeRune(data)
+	valid := data
+	for len(valid) > 0 {
+		r, size := utf8.DecodeRune(valid)
 		if r == utf8.RuneError && size == 1 {
 			break
 		}
-		if column++; r == '\n' {
-			line, column = line+1, 1
-		}
-		data = data[size:]
+		valid = valid[size:]
 	}
-	return line, column
+	return lineAndColumn(data[:len(data)-len(valid)])
+}
+
+// lineAndColumn is the place of what follows a text.
+func lineAndColumn(before []byte) (line, column int) {
+	start := bytes.LastIndexByte(before, '\n') + 1
+	return 1 + bytes.Count(before, []byte("\n")), 1 + utf8.RuneCount(before[start:])
 }
 
 // split cuts a file at its document markers, "---" and "..." at the start of

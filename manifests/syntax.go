@@ -9,7 +9,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -79,7 +78,7 @@ func (p *parser) yamlMistake(err error) *mistake {
 	if parts := yamlError.FindStringSubmatch(err.Error()); parts != nil {
 		m.message = parts[2]
 		if n, err := strconv.Atoi(parts[1]); err == nil {
-			m.line += n - 1
+			m.line = p.doc.fileLine(max(n, 1))
 		}
 	}
 	m.line = min(m.line, p.doc.line+bytes.Count(p.doc.text, []byte("\n")))
@@ -105,8 +104,8 @@ func (p *parser) yamlMistake(err error) *mistake {
 // find returns the first place of a text.
 func (p *parser) find(text string) (line, column int) {
 	before, _, _ := bytes.Cut(p.doc.text, []byte(text))
-	start := bytes.LastIndexByte(before, '\n') + 1
-	return p.doc.line + bytes.Count(before, []byte("\n")), 1 + utf8.RuneCount(before[start:])
+	line, column = lineAndColumn(before)
+	return p.doc.line + line - 1, column
 }
 
 // maxSearched bounds how large a document is parsed again to find a mistake.
@@ -155,8 +154,9 @@ func (p *parser) jsonMistake() *mistake {
 	}
 	at := len(p.doc.text) - len(text) + int(wrong.Offset) - 1
 	before := p.doc.text[:min(at, len(p.doc.text))]
-	start := bytes.LastIndexByte(before, '\n') + 1
-	m := &mistake{line: p.doc.line + bytes.Count(before, []byte("\n")), column: 1 + utf8.RuneCount(before[start:]), message: wrong.Error()}
+	m := &mistake{message: wrong.Error()}
+	m.line, m.column = lineAndColumn(before)
+	m.line += p.doc.line - 1
 	if p.masked {
 		m.message = "not JSON"
 	}

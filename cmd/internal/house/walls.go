@@ -86,7 +86,6 @@ var rooms = []room{
 	{"manifests", []pattern{"schema", "schema/support", "schema/validation"}},
 	{"manifests/watch", nil},
 	{"manifests/check", []pattern{"manifests", "schema"}},
-	{"manifests/check", []pattern{"manifests", "schema"}},
 	{"manifests/...", []pattern{"manifests", "manifests/watch"}},
 
 	{"reconciler", []pattern{"manifests", "schema", "schema/registry", "schema/validation"}},
