@@ -51,6 +51,18 @@ func (s *Source) Watch(ctx context.Context, changed func()) error {
 	return s.inner.Watch(ctx, changed)
 }
 
+// Descends is the inner source's, and answers that it is not known where that
+// has no history.
+func (s *Source) Descends(ctx context.Context, revision, from string) (descends, known bool) {
+	history, ok := s.inner.(interface {
+		Descends(ctx context.Context, revision, from string) (descends, known bool)
+	})
+	if !ok {
+		return false, false
+	}
+	return history.Descends(ctx, revision, from)
+}
+
 // Snapshot reads the inner source and renders its kustomizations: those that
 // no other one includes. What has not changed is not rendered again.
 func (s *Source) Snapshot(ctx context.Context) (manifests.Snapshot, error) {
