@@ -29,8 +29,14 @@ type MaxDelete struct {
 
 // String writes the limit as Set reads it.
 func (m *MaxDelete) String() string {
-	l := m.orDefault()
-	return fmt.Sprintf("%d,%d%%", l.Objects, l.Percent)
+	switch l := m.orDefault(); {
+	case l.Percent == 0:
+		return strconv.Itoa(l.Objects)
+	case l.Objects == 0:
+		return fmt.Sprintf("%d%%", l.Percent)
+	default:
+		return fmt.Sprintf("%d,%d%%", l.Objects, l.Percent)
+	}
 }
 
 // Type names the value in a program's help.
@@ -161,7 +167,8 @@ const (
 )
 
 // Hash identifies what the plan does: equal hashes make the same objects of
-// the same content and delete the same. What somebody changed behind git's
+// the same content and delete the same, whatever they are made against and
+// wherever the manifests lie. What somebody changed behind git's
 // back is left out, as it is put right whatever the plan says.
 func (p *Plan) Hash() string { return p.hash(func(Change) bool { return true }) }
 
@@ -177,7 +184,7 @@ func (p *Plan) hash(in func(Change) bool) string {
 		if c.Drift || c.Action == Adopt || c.Action == Forget || !in(c) {
 			continue
 		}
-		fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s\x00", c.Source, c.Action, c.Key, c.hash)
+		fmt.Fprintf(h, "%s\x00%s\x00%s\x00", c.Action, c.Key, c.hash)
 		secret = secret || c.Key.Resource == schema.Secrets.Resource && c.hash != ""
 	}
 	sum := h.Sum(nil)

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -129,49 +128,6 @@ func (p *Plan) Summary() string {
 	}
 	parts = append(parts, fmt.Sprintf("%d unchanged", p.Unchanged))
 	return "Plan: " + strings.Join(parts, ", ")
-}
-
-var marks = map[Action]string{Create: "+", Update: "~", Replace: "±", Delete: "-"}
-
-// Render writes the plan for a person.
-func (p *Plan) Render(w io.Writer) error {
-	var b strings.Builder
-	for _, c := range p.Changes {
-		mark, shown := marks[c.Action]
-		if !shown {
-			continue
-		}
-		fmt.Fprintf(&b, "%s %-7s %s", mark, c.Action, objectName(c.Key))
-		if c.Place.File != "" {
-			fmt.Fprintf(&b, "  (%s:%d)", c.Place.File, c.Place.Line)
-		}
-		if c.Drift {
-			b.WriteString("  changed behind git's back")
-		}
-		b.WriteByte('\n')
-		for _, f := range c.Fields {
-			fmt.Fprintf(&b, "    %s: %s → %s\n", f.Path, orNone(f.Old), orNone(f.New))
-		}
-	}
-	for _, key := range p.Waiting {
-		fmt.Fprintf(&b, "· wait    %s  the old one is still ending\n", objectName(key))
-	}
-	for _, problem := range p.Problems {
-		fmt.Fprintf(&b, "! %s\n", problem.Error())
-	}
-	if b.Len() > 0 {
-		b.WriteByte('\n')
-	}
-	b.WriteString(p.Summary() + "\n")
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "(none)"
-	}
-	return s
 }
 
 // objectName is an object as people say it: "ReplicationController shop/web".

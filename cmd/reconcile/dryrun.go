@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,8 @@ import (
 	"github.com/evenkeel/evenkeel/cmd/internal/command"
 	"github.com/evenkeel/evenkeel/cmd/internal/control"
 	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/manifests/check"
 	"github.com/evenkeel/evenkeel/reconciler"
-	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
@@ -32,26 +33,49 @@ const mirrorTimeout = 30 * time.Second
 type dryRun struct {
 	enabled  bool
 	detailed bool
+	base     string // revision
+	state    string // file
 }
 
 func (d *dryRun) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&d.enabled, "dry-run", false, "read, validate and diff, print the plan, change nothing")
 	cmd.Flags().BoolVar(&d.detailed, "detailed-exitcode", false, "with --dry-run: exit 2 when changes are pending")
+	cmd.Flags().StringVar(&d.base, "base", "", "with --dry-run: plan against what this revision of the same repository declares, without a cluster: what would merging change?")
+	cmd.Flags().StringVar(&d.state, "state", "", "with --dry-run: plan against a file that `reconcile export` wrote, - for stdin")
+	cmd.MarkFlagsMutuallyExclusive("base", "state", "etcd")
 }
 
-func (d *dryRun) run(cmd *cobra.Command, sources []manifests.Source, etcd backend.Flags, flags control.Flags, logger *slog.Logger) error {
+// dryInput is what a dry run is about.
+type dryInput struct {
+	places  []string
+	sources []manifests.Source
+	etcd    backend.Flags
+	flags   control.Flags
+	dataDir string
+	logger  *slog.Logger
+}
+
+func (d *dryRun) run(cmd *cobra.Command, in dryInput) error {
 	ctx := cmd.Context()
-	var snapshots []manifests.Snapshot
-	for _, source := range sources {
-		snapshot, err := source.Snapshot(ctx)
-		if err != nil {
-			return fmt.Errorf("source %s: %w", source.Name(), err)
-		}
-		snapshots = append(snapshots, snapshot)
+	snapshots, err := in.snapshots(ctx)
+	if err != nil {
+		return err
 	}
-	sets, findings := manifests.NewLoader().Load(ctx, snapshots...)
+	loader := manifests.NewLoader()
+	base, err := d.readBase(cmd, in, loader, snapshots)
+	if err != nil {
+		return err
+	}
+	sets, findings := loader.Load(ctx, snapshots...)
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if !findings.HasErrors() {
+		checked, err := in.check(base, sets, snapshots, d.live(in))
+		if err != nil {
+			return err
+		}
+		findings = manifests.Join(findings, checked)
 	}
 	if len(findings) > 0 {
 		if err := findings.Render(cmd.ErrOrStderr()); err != nil {
@@ -62,35 +86,62 @@ func (d *dryRun) run(cmd *cobra.Command, sources []manifests.Source, etcd backen
 	if errs, warnings := findings.Count(); errs > 0 {
 		return &command.ExitError{Code: exitErrors, Err: fmt.Errorf("%d errors, %d warnings: no plan", errs, warnings)}
 	}
-	in := reconciler.Input{
-		Desired: reconciler.NewDesired(sets...), Inventory: reconciler.Inventory{}, Read: map[string]bool{}, Validator: reconciler.Rules{},
-		Live: func(schema.Key) schema.Object { return nil },
-	}
-	for _, set := range sets {
-		in.Read[set.Source] = true
-	}
-	var heads map[string]reconciler.Head
-	if etcd.Given() {
-		var err error
-		if heads, err = addLive(ctx, &in, etcd, logger); err != nil {
-			return err
-		}
-	}
-	plan, err := reconciler.Diff(in)
+	plan, err := base.Plan(reconciler.Rules{}, sets...)
 	if err != nil {
 		return err
 	}
-	candidates := map[string]reconciler.Candidate{}
-	for i, set := range sets {
-		candidates[set.Source] = reconciler.CandidateOf(ctx, sources[i], set, heads[set.Source].Revision)
-	}
-	plan.Guard(in.Inventory, candidates, flags.MaxDelete)
-	plan.Approve(flags.Approve...)
+	plan.Guard(base.Inventory, d.candidates(ctx, in, base, sets), in.flags.MaxDelete)
+	plan.Approve(in.flags.Approve...)
 	return d.show(cmd, plan)
 }
 
+func (in dryInput) snapshots(ctx context.Context) ([]manifests.Snapshot, error) {
+	var out []manifests.Snapshot
+	for _, source := range in.sources {
+		snapshot, err := source.Snapshot(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", source.Name(), err)
+		}
+		out = append(out, snapshot)
+	}
+	return out, nil
+}
+
+// live reports whether the base is a whole cluster.
+func (d *dryRun) live(in dryInput) bool { return in.etcd.Given() || d.state != "" }
+
+// check looks at all objects together, those of the cluster included.
+func (in dryInput) check(base *reconciler.Base, sets []*manifests.Set, snapshots []manifests.Snapshot, live bool) (manifests.Diagnostics, error) {
+	off, err := check.Disable(in.flags.Ignore...)
+	if err != nil {
+		return nil, fmt.Errorf("--ignore: %w", err)
+	}
+	cluster := check.Cluster{}
+	if live {
+		cluster = control.ClusterOf(base, sets)
+	}
+	found := check.Check(sets, cluster, off)
+	manifests.Quote(found, snapshots...)
+	return found, nil
+}
+
+// candidates describes the sources for the guards. What would be merged comes
+// to descend from its base by that.
+func (d *dryRun) candidates(ctx context.Context, in dryInput, base *reconciler.Base, sets []*manifests.Set) map[string]reconciler.Candidate {
+	out := map[string]reconciler.Candidate{}
+	for i, set := range sets {
+		inForce := base.Heads[set.Source].Revision
+		if d.base != "" {
+			inForce = ""
+		}
+		out[set.Source] = reconciler.CandidateOf(ctx, in.sources[i], set, inForce)
+	}
+	return out
+}
+
 func (d *dryRun) show(cmd *cobra.Command, plan *reconciler.Plan) error {
-	if err := plan.Render(cmd.OutOrStdout()); err != nil {
+	out := bufio.NewWriter(cmd.OutOrStdout())
+	if err := errors.Join(plan.Render(out), out.Flush()); err != nil {
 		return err
 	}
 	switch {
@@ -102,18 +153,6 @@ func (d *dryRun) show(cmd *cobra.Command, plan *reconciler.Plan) error {
 		return &command.ExitError{Code: exitPending}
 	}
 	return nil
-}
-
-// addLive reads the live state and the inventory.
-func addLive(ctx context.Context, in *reconciler.Input, etcd backend.Flags, logger *slog.Logger) (map[string]reconciler.Head, error) {
-	mirror, err := readMirror(ctx, etcd, logger)
-	if err != nil {
-		return nil, err
-	}
-	in.Live = mirror.Get
-	var heads map[string]reconciler.Head
-	in.Inventory, heads, err = reconciler.Books(mirror.Raw(schema.SourcesPrefix))
-	return heads, err
 }
 
 // readMirror returns the state as it is now; it is not kept up.

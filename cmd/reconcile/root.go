@@ -34,6 +34,7 @@ A SOURCE is a directory, which is watched, or a git repository: a URL
 		Example: `  reconcile up testdata/guestbook                     everything, on this machine
   reconcile --dry-run .                               what is wrong, and what would be made
   reconcile --dry-run --etcd 10.0.0.1:2379 .          what would change
+  reconcile --dry-run --base origin/main .            what merging this branch would change
   reconcile --etcd 10.0.0.1:2379 --ref main https://example.org/ops.git
                                                       the control plane of a cluster`,
 		Args: cobra.ArbitraryArgs,
@@ -46,7 +47,7 @@ A SOURCE is a directory, which is watched, or a git repository: a URL
 	c.flags.AddClusterFlags(cmd)
 	c.dry.addFlags(cmd)
 	cmd.Flags().StringVar(&c.dataDir, "data-dir", "/var/lib/evenkeel", "directory of git caches")
-	cmd.AddCommand(newUp(), newDown(), newStatus(), newApprove(), newExplain())
+	cmd.AddCommand(newUp(), newDown(), newStatus(), newApprove(), newExport(), newExplain())
 	return cmd
 }
 
@@ -63,7 +64,7 @@ func (c *controlPlane) run(cmd *cobra.Command, places []string) error {
 		return err
 	}
 	if c.dry.enabled {
-		return c.dry.run(cmd, sources, c.etcd, c.flags, logger)
+		return c.dry.run(cmd, dryInput{places: places, sources: sources, etcd: c.etcd, flags: c.flags, dataDir: c.dataDir, logger: logger})
 	}
 	store, closeStore, err := c.etcd.Open(cmd.Context(), logger)
 	if err != nil {

@@ -36,6 +36,7 @@ type Flags struct {
 	ServiceCIDR string
 	MaxDelete   reconciler.MaxDelete
 	Approve     []string
+	Ignore      []string
 	EvictAfter  time.Duration
 }
 
@@ -45,6 +46,7 @@ func (f *Flags) AddSourceFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.Path, "path", "", "directory within git sources that holds the manifests")
 	cmd.Flags().DurationVar(&f.Interval, "interval", time.Minute, "time between fetches of remote git sources")
 	cmd.Flags().Var(&f.MaxDelete, "max-delete", "how many of a source's objects, or how many percent of them, a revision may delete without approval; 100% is all")
+	cmd.Flags().StringSliceVar(&f.Ignore, "ignore", nil, "codes of checks that are turned off: W0601,W0602")
 	cmd.Flags().StringSliceVar(&f.Approve, "approve", nil, "hash of a held plan that may pass all the same")
 }
 
