@@ -62,9 +62,26 @@ type jsonChange struct {
 }
 
 type jsonField struct {
-	Path string `json:"path"`
-	Old  string `json:"old,omitempty"`
-	New  string `json:"new,omitempty"`
+	Path  string `json:"path"`
+	Old   string `json:"old,omitempty"`
+	New   string `json:"new,omitempty"`
+	File  string `json:"file,omitempty"` // that sets it
+	Line  int    `json:"line,omitempty"`
+	Drift bool   `json:"drift,omitempty"`
+}
+
+type jsonMove struct {
+	jsonHead
+	jsonObject
+	From jsonPlace `json:"from"`
+	To   jsonPlace `json:"to"`
+}
+
+type jsonHold struct {
+	jsonHead
+	Source  string   `json:"source"`
+	Hash    string   `json:"hash"`
+	Reasons []string `json:"reasons"`
 }
 
 type jsonProblem struct {
@@ -89,7 +106,8 @@ type jsonSummary struct {
 	Change    int    `json:"change"`
 	Delete    int    `json:"delete"`
 	Unchanged int    `json:"unchanged"`
-	Held      string `json:"held,omitempty"`
+	Moved     int    `json:"moved"`
+	Held      bool   `json:"held"`
 	Hash      string `json:"hash,omitempty"`
 	Exit      int    `json:"exit"`
 }
@@ -125,7 +143,11 @@ func (v view) jsonLines() []any {
 			jsonPlace: place, From: r.from, Drift: r.drift,
 		}
 		for _, f := range r.fields {
-			change.Fields = append(change.Fields, jsonField{f.Path, f.Old, f.New})
+			field := jsonField{Path: f.Path, Old: f.Old, New: f.New, Drift: f.Drift}
+			if f.Exact {
+				field.File, field.Line = f.Place.File, f.Place.Line
+			}
+			change.Fields = append(change.Fields, field)
 		}
 		out = append(out, change)
 	}
@@ -134,22 +156,36 @@ func (v view) jsonLines() []any {
 		out = append(out, jsonProblem{jsonLine("problem"), p.message, jsonObject{kind, p.key.Namespace, p.key.Name}, jsonPlace(p.place)})
 	}
 	if v.report.Plan != nil {
-		for _, key := range v.report.Plan.Waiting {
-			kind, _ := name(key)
-			out = append(out, jsonWait{jsonLine("wait"), jsonObject{kind, key.Namespace, key.Name}})
-		}
+		out = append(out, planLines(v.report.Plan)...)
 	}
 	return append(out, v.jsonSummary())
 }
 
+// planLines are the lines of a plan that change nothing.
+func planLines(p *reconciler.Plan) []any {
+	var out []any
+	for _, m := range p.Moves {
+		kind, _ := name(m.Key)
+		out = append(out, jsonMove{jsonLine("move"), jsonObject{kind, m.Key.Namespace, m.Key.Name}, jsonPlace(m.From), jsonPlace(m.To)})
+	}
+	for _, key := range p.Waiting {
+		kind, _ := name(key)
+		out = append(out, jsonWait{jsonLine("wait"), jsonObject{kind, key.Namespace, key.Name}})
+	}
+	for _, h := range p.Holds {
+		out = append(out, jsonHold{jsonLine("hold"), h.Source, h.Hash, h.Reasons})
+	}
+	return out
+}
+
 func (v view) jsonSummary() jsonSummary {
-	s := jsonSummary{jsonHead: jsonLine("summary"), Text: v.verdict(), Held: clean(v.report.Held), Hash: v.report.Hash, Exit: v.report.ExitCode}
+	s := jsonSummary{jsonHead: jsonLine("summary"), Text: v.verdict(), Hash: v.hash, Exit: v.report.ExitCode}
 	s.Errors, s.Warnings = v.report.Findings.Count()
 	s.Errors += len(v.blocked)
 	if p := v.report.Plan; p != nil {
 		s.Plan = true
 		s.Add, s.Change, s.Delete = p.Count(reconciler.Create), p.Count(reconciler.Update, reconciler.Replace), p.Count(reconciler.Delete)
-		s.Unchanged = p.Unchanged
+		s.Unchanged, s.Moved, s.Held = p.Unchanged, p.Moved, len(p.Holds) > 0
 	}
 	return s
 }

@@ -33,7 +33,7 @@ func (v view) markdown(b *bytes.Buffer, size int) {
 		fmt.Fprintf(b, "Source %s at %s\n\n", code(clean(s.Location)), code(short(s.Revision)))
 	}
 	if held := v.held(); held != "" {
-		b.WriteString("> **" + escaped(held) + "**\n\n")
+		b.WriteString("> **Held:** " + escaped(held) + "\n\n")
 	}
 	errs, warnings := v.bySeverity()
 	v.section(b, size, "Errors", errs, true)
@@ -46,7 +46,7 @@ func (v view) headline() string {
 	switch {
 	case errs > 0 || len(v.blocked) > 0:
 		return "errors"
-	case v.report.Held != "":
+	case v.held() != "":
 		return "held"
 	case len(v.rows) == 0:
 		return "no changes"
@@ -100,6 +100,12 @@ func (v view) changes(b *bytes.Buffer, size int) {
 	for _, r := range v.rows {
 		texts = append(texts, v.diff(r))
 	}
+	if v.report.Plan != nil {
+		for _, m := range v.report.Plan.Moves {
+			_, title := name(m.Key)
+			texts = append(texts, fmt.Sprintf("# moved %s  (%s → %s)\n", title, v.path(m.From), v.path(m.To)))
+		}
+	}
 	for _, line := range v.report.Details {
 		texts = append(texts, "# "+clean(line)+"\n")
 	}
@@ -125,6 +131,9 @@ func (v view) diff(r row) string {
 	}
 	b.WriteByte('\n')
 	for _, f := range r.fields {
+		if f.Drift && !r.drift {
+			fmt.Fprintf(&b, "#   %s was changed behind git's back:\n", f.Path)
+		}
 		if f.Old != "" {
 			fmt.Fprintf(&b, "-   %s: %s\n", f.Path, f.Old)
 		}

@@ -28,8 +28,6 @@ type Report struct {
 	Sources  []Source
 	Findings manifests.Diagnostics
 	Plan     *reconciler.Plan // nil where errors leave none
-	Held     string           // why the plan is held, or ""
-	Hash     string           // of the plan, which approves it, or ""
 	ExitCode int              // that the process will have
 
 	// Details are more that a person wants to know of the plan, such as which

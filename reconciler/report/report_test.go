@@ -56,16 +56,17 @@ func key(kind *schema.Kind, name string) schema.Key { return kind.Key("shop", na
 
 func plan() *reconciler.Plan {
 	return &reconciler.Plan{
-		Unchanged: 412,
+		Unchanged: 412, Moved: 1,
+		Moves: []reconciler.Move{{Key: key(schema.ConfigMaps, "moved"), Source: "ops-1", From: at("old.yaml", 1, 1), To: at("new.yaml", 2, 1)}},
 		Changes: []reconciler.Change{
 			{Action: reconciler.Create, Key: key(schema.ConfigMaps, "web"), Source: "ops-1", Place: at("web.yaml", 1, 1)},
 			{
 				Action: reconciler.Update, Key: key(schema.Services, "web"), Source: "ops-1", Place: at("svc.yaml", 1, 1),
-				Fields: []reconciler.FieldChange{{Path: "spec.ports[0].port", Old: "80", New: "8080"}, {Path: "metadata.labels[a|b]", New: `"` + hostile + `"`}},
+				Fields: []reconciler.FieldChange{{Path: "spec.ports[0].port", Old: "80", New: "8080", Place: at("svc.yaml", 9, 7), Exact: true}, {Path: "metadata.labels[a|b]", New: `"` + hostile + `"`}},
 			},
 			{
 				Action: reconciler.Update, Key: key(schema.Secrets, "token"), Source: "ops-1", Place: at("token.yaml", 1, 1), Drift: true,
-				Fields: []reconciler.FieldChange{{Path: "data.token", Old: "(secret)", New: "(secret, changed)"}},
+				Fields: []reconciler.FieldChange{{Path: "data.token", Old: "(secret 1)", New: "(secret 2)", Drift: true}},
 			},
 			{Action: reconciler.Replace, Key: key(schema.Pods, "job"), Source: "ops-1", Place: at("job.yaml", 3, 1)},
 			{Action: reconciler.Delete, Key: key(schema.ReplicationControllers, "old"), Source: "ops-1"},
@@ -77,7 +78,8 @@ func plan() *reconciler.Plan {
 func held() report.Report {
 	p := plan()
 	p.Problems = []reconciler.Problem{{Key: key(schema.Pods, "db"), Place: at("db.yaml", 1, 1), Message: "the object exists and is not ours"}}
-	return report.Report{Sources: sources, Plan: p, ExitCode: 3, Held: "12 of 20 objects would be deleted, at most 10 may be", Hash: "4f2a91c0", Details: []string{"Pods: 5 new, 3 replaced"}}
+	p.Holds = []reconciler.Hold{{Source: "ops-1", Hash: "4f2a91c0", Reasons: []string{"it would delete 12 of 20 objects; --max-delete 10,30% allows 10"}}}
+	return report.Report{Sources: sources, Plan: p, ExitCode: 3, Details: []string{"Pods: 5 new, 3 replaced"}}
 }
 
 var cases = map[string]report.Report{

@@ -126,6 +126,9 @@ func (v view) sarifFindings() []manifests.Diagnostic {
 func rule(d manifests.Diagnostic) sarifRule {
 	r := sarifRule{ID: d.Code, ShortDescription: sarifMessage{d.Code}, Configuration: sarifLevel{d.Severity.String()}}
 	r.Help = sarifMessage{"reconcile explain " + d.Code}
+	if page, ok := manifests.PageOf(d.Code); ok {
+		r.ShortDescription.Text, r.FullDescription = page.Title, &sarifMessage{page.About}
+	}
 	if d.Code == planRule {
 		r.ShortDescription.Text = "an object cannot be applied"
 		r.Help.Text = "the object is as Kubernetes wants it, but what runs stands in its way"

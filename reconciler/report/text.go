@@ -22,7 +22,8 @@ const (
 	blue   = "\x1b[34m"
 )
 
-// writeText is for a person.
+// writeText is for a person. Why a plan is held is left to the error that ends
+// the run.
 func writeText(w io.Writer, v view) error {
 	if err := v.textFindings(w); err != nil {
 		return err
@@ -39,11 +40,6 @@ func writeText(w io.Writer, v view) error {
 	}
 	for _, line := range v.report.Details {
 		io.WriteString(w, clean(line)+"\n")
-	}
-	if held := v.held(); held != "" {
-		for _, line := range wrap(held, v.opts.Width, "  ") {
-			io.WriteString(w, v.paint(yellow, line)+"\n")
-		}
 	}
 	return nil
 }
@@ -142,7 +138,7 @@ func (v view) planLine(w io.Writer, line string) {
 		color = red
 	case "·":
 		color = dim
-	case "Plan:":
+	case "Plan:", "Changed":
 		color = bold
 	}
 	io.WriteString(w, v.paint(color, line)+"\n")

@@ -15,6 +15,7 @@ import (
 // would obey, and the plan's changes as rows.
 type view struct {
 	report  Report
+	hash    string // of the plan
 	opts    Options
 	rows    []row
 	blocked []blocked
@@ -52,6 +53,7 @@ func newView(r Report, opts Options) view {
 		r.Findings[i] = cleaned(r.Findings[i])
 	}
 	if r.Plan != nil {
+		v.hash = r.Plan.Hash()
 		r.Plan = cleanPlan(r.Plan)
 	}
 	v.report = r
@@ -86,8 +88,12 @@ func cleanPlan(p *reconciler.Plan) *reconciler.Plan {
 		c.Fields = slices.Clone(c.Fields)
 		for j := range c.Fields {
 			f := &c.Fields[j]
-			f.Path, f.Old, f.New = clean(f.Path), clean(f.Old), clean(f.New)
+			f.Path, f.Old, f.New, f.Place = clean(f.Path), clean(f.Old), clean(f.New), cleanPlace(f.Place)
 		}
+	}
+	out.Moves = slices.Clone(p.Moves)
+	for i := range out.Moves {
+		out.Moves[i].From, out.Moves[i].To = cleanPlace(out.Moves[i].From), cleanPlace(out.Moves[i].To)
 	}
 	out.Problems = slices.Clone(p.Problems)
 	for i := range out.Problems {
@@ -156,16 +162,16 @@ func (v view) verdict() string {
 	return line
 }
 
-// held says that the plan is held, and how to let it pass.
+// held says why the plan is held, and how to let it pass, or "".
 func (v view) held() string {
-	if v.report.Held == "" {
+	if v.report.Plan == nil {
 		return ""
 	}
-	s := "Held: " + clean(v.report.Held)
-	if v.report.Hash != "" {
-		s += ". To let exactly this plan pass: --approve " + v.report.Hash
+	var out []string
+	for _, h := range v.report.Plan.Holds {
+		out = append(out, clean(h.Message()))
 	}
-	return s
+	return strings.Join(out, "; ")
 }
 
 func orNone(s string) string {
