@@ -143,12 +143,11 @@ func biggest(w *workload, needs amounts, nodes []*corev1.Node) string {
 func hostPortOf(w *workload) (field string, port int32) {
 	for i := range w.spec.Containers {
 		for j, p := range w.spec.Containers[i].Ports {
-			path := fmt.Sprintf("%s.containers[%d].ports[%d].", w.path, i, j)
 			switch {
 			case w.spec.HostNetwork:
-				return path + "containerPort", p.ContainerPort
+				return fmt.Sprintf("%s.containers[%d].ports[%d].containerPort", w.path, i, j), p.ContainerPort
 			case p.HostPort != 0:
-				return path + "hostPort", p.HostPort
+				return fmt.Sprintf("%s.containers[%d].ports[%d].hostPort", w.path, i, j), p.HostPort
 			}
 		}
 	}
