@@ -95,7 +95,9 @@ func (s *site) upload(method, target, mediaType string, body io.Reader) {
 		s.t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", mediaType)
-	res, err := client(s.host.ns).Do(req)
+	uploader := client(s.host.ns)
+	uploader.Timeout = patience // layers are compressed as they are sent
+	res, err := uploader.Do(req)
 	if err != nil {
 		s.t.Fatal(err)
 	}
