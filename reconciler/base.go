@@ -26,17 +26,23 @@ func EmptyBase() *Base {
 // events.
 func LiveBase(m *registry.Mirror) (*Base, error) {
 	b := EmptyBase()
+	b.Objects = liveObjects(m)
+	var err error
+	b.Inventory, b.Heads, err = Books(m.Raw(schema.SourcesPrefix))
+	return b, err
+}
+
+func liveObjects(m *registry.Mirror) map[schema.Key]schema.Object {
+	out := map[schema.Key]schema.Object{}
 	for _, kind := range schema.Kinds {
 		if kind == schema.Events {
 			continue
 		}
 		for _, obj := range m.List(kind, "") {
-			b.Objects[schema.KeyOf(obj)] = obj
+			out[schema.KeyOf(obj)] = obj
 		}
 	}
-	var err error
-	b.Inventory, b.Heads, err = Books(m.Raw(schema.SourcesPrefix))
-	return b, err
+	return out
 }
 
 // DeclaredBase is a cluster in which the sets, and nothing else, were applied.

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"context"
-	"fmt"
 	"reflect"
 	"time"
 
@@ -41,25 +40,8 @@ func (l *loop) load(ctx context.Context) bool {
 	for _, f := range findings {
 		l.findings[f.Position.Source] = append(l.findings[f.Position.Source], f)
 	}
-	changed := false
-	for i, set := range sets {
-		l.describe(snapshots[i])
-		delete(l.held, set.Source)
-		if errs := l.findings[set.Source]; errs.HasErrors() {
-			n, _ := errs.Count()
-			l.mark(set.Source, func(h *Head) {
-				h.Result, h.Message = Failed, fmt.Sprintf("%d errors in the manifests; nothing of this revision was applied", n)
-			})
-			continue
-		}
-		if before := l.inForce()[set.Source]; before == nil || before.Tree != set.Tree || before.Revision != set.Revision {
-			l.trying[set.Source] = set
-			changed = true
-		} else {
-			l.mark(set.Source, func(h *Head) { h.Result, h.Seen, h.Message = Applied, "", "" })
-		}
-	}
-	return changed || l.full
+	l.judge(snapshots, sets)
+	return l.take(snapshots, sets) || l.full
 }
 
 // describe notes what was read of a source, before it is judged.

@@ -31,6 +31,7 @@ type loop struct {
 	passed    map[string]string // by source: the tree that an approval let pass
 	known     Known
 	full      bool // everything must be compared
+	unsure    bool // the checks refused something
 }
 
 func newLoop(cfg Config) *loop {
@@ -71,7 +72,7 @@ func (l *loop) readBooks() error {
 func (l *loop) sync(ctx context.Context, keys []schema.Key) error {
 	began := time.Now()
 	defer func() { l.metrics.seconds.Observe(time.Since(began).Seconds()) }()
-	if l.takeReadings(ctx) {
+	if l.takeReadings(ctx) || l.mayHelp(keys) && l.load(ctx) {
 		l.full = true
 	}
 	l.takeApprovals()

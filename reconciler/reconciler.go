@@ -22,6 +22,11 @@ type Config struct {
 	Mirror     *registry.Mirror     // of all under schema.Root; running
 	Validator  registry.Validator
 
+	// Check, if set, looks at all that is to be in force together, with what is
+	// there, before a new revision is tried. Its errors refuse the revision as
+	// those of a file do. It is called from Run's goroutine.
+	Check func([]*manifests.Set, *Base) manifests.Diagnostics
+
 	// MaxDelete is what a revision may delete without being held; Approve holds
 	// the hashes of plans that pass all the same. See Plan.Guard.
 	MaxDelete MaxDelete

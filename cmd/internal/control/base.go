@@ -9,6 +9,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/manifests/git"
+	"github.com/evenkeel/evenkeel/manifests/kustomize"
 )
 
 // Before reads what a source declared at another revision of its repository,
@@ -52,13 +53,13 @@ func before(ctx context.Context, cfg git.Config, head string) (manifests.Snapsho
 	}
 	common := source.MergeBase(head, snap.Revision)
 	if common == "" || common == snap.Revision {
-		return snap, nil
+		return kustomize.NewSource(source).Snapshot(ctx)
 	}
 	cfg.Ref = common
 	if source, err = git.New(cfg); err != nil {
 		return manifests.Snapshot{}, err
 	}
-	return source.Snapshot(ctx)
+	return kustomize.NewSource(source).Snapshot(ctx)
 }
 
 // headOf is the commit that a worktree was checked out from.

@@ -12,6 +12,11 @@ import (
 	"github.com/evenkeel/evenkeel/schema"
 )
 
+// check is the reconciler's Check.
+func (cfg Config) check(sets []*manifests.Set, base *reconciler.Base) manifests.Diagnostics {
+	return check.Check(sets, ClusterOf(base, sets), cfg.off)
+}
+
 // ClusterOf is what stays of the cluster in base beside what the sets declare:
 // what their sources no longer declare goes.
 func ClusterOf(base *reconciler.Base, sets []*manifests.Set) check.Cluster {

@@ -19,8 +19,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/manifests/check"
 	"github.com/evenkeel/evenkeel/manifests/dir"
 	"github.com/evenkeel/evenkeel/manifests/git"
+	"github.com/evenkeel/evenkeel/manifests/kustomize"
 	"github.com/evenkeel/evenkeel/reconciler"
 	"github.com/evenkeel/evenkeel/reconciler/controller/manager"
 	"github.com/evenkeel/evenkeel/schema"
@@ -76,12 +78,20 @@ func (f *Flags) Sources(places []string, dataDir string, logger *slog.Logger) ([
 
 func (f *Flags) source(place, dataDir string, logger *slog.Logger) (manifests.Source, error) {
 	if git.IsRepository(place) {
-		return git.New(git.Config{URL: place, Ref: f.Ref, Path: f.Path, Interval: f.Interval, Dir: filepath.Join(dataDir, "git"), Logger: logger})
+		return rendered(git.New(git.Config{URL: place, Ref: f.Ref, Path: f.Path, Interval: f.Interval, Dir: filepath.Join(dataDir, "git"), Logger: logger}))
 	}
 	if _, err := os.Stat(place); err != nil {
 		return nil, fmt.Errorf("neither a directory nor a git repository: %w", err)
 	}
-	return dir.New(dir.Config{Path: place, Logger: logger})
+	return rendered(dir.New(dir.Config{Path: place, Logger: logger}))
+}
+
+// rendered is a source whose kustomizations are rendered.
+func rendered[S manifests.Source](source S, err error) (manifests.Source, error) {
+	if err != nil {
+		return nil, err
+	}
+	return kustomize.NewSource(source), nil
 }
 
 // Config is a control plane to run.
@@ -92,6 +102,8 @@ type Config struct {
 	Synced     func(reconciler.Head, manifests.Diagnostics)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+
+	off check.Disabled
 }
 
 // Run stands for election and runs the control plane while this process leads.
@@ -106,6 +118,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if podCIDR.Overlaps(serviceCIDR) {
 		return fmt.Errorf("--pod-cidr %s and --service-cidr %s overlap", podCIDR, serviceCIDR)
+	}
+	if cfg.off, err = check.Disable(cfg.Ignore...); err != nil {
+		return fmt.Errorf("--ignore: %w", err)
 	}
 	all := registry.New(cfg.Store, registry.Config{Validator: reconciler.Rules{}, ServiceCIDR: serviceCIDR})
 	election := registry.ElectionConfig{Store: cfg.Store, Role: "reconcile", ID: processID(), Dead: isDead, Logger: cfg.Logger}
@@ -135,7 +150,7 @@ func (cfg Config) lead(ctx context.Context, regs *registry.Registries, podCIDR n
 	g.Go(func() error {
 		return reconciler.Run(ctx, reconciler.Config{
 			Sources: cfg.Sources, Registries: regs, Mirror: mirror, Validator: reconciler.Rules{}, MaxDelete: cfg.MaxDelete,
-			Approve: cfg.Approve, Synced: cfg.Synced, Logger: cfg.Logger, Registerer: registerer,
+			Approve: cfg.Approve, Check: cfg.check, Synced: cfg.Synced, Logger: cfg.Logger, Registerer: registerer,
 		})
 	})
 	return g.Wait()
