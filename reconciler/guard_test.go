@@ -133,3 +133,26 @@ func TestApprovalIsOfOnePlanOnly(t *testing.T) {
 		}
 	})
 }
+
+// TestUnreadableFileDeletesNothing covers a fetch that breaks off midway and a
+// file that may not be read: the rest of the source is not all of it.
+func TestUnreadableFileDeletesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTestbed(t)
+		src := &fakeSource{name: "src"}
+		src.set(many(3))
+		stop := b.run(src)
+		defer stop()
+		src.broken = "m01.yaml"
+		after := many(2)
+		after["m01.yaml"] += "# changed\n"
+		src.set(after)
+		synctest.Wait()
+		expect(t, "objects", 3, len(b.has(schema.ConfigMaps)))
+		expect(t, "result", Failed, b.head("src").Result)
+		src.broken = ""
+		src.set(after)
+		synctest.Wait()
+		expect(t, "objects once it can be read", 2, len(b.has(schema.ConfigMaps)))
+	})
+}

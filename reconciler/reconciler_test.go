@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ type fakeSource struct {
 	files   map[string]string
 	err     error
 	commit  *manifests.Commit
+	broken  string // a file that cannot be read
 	version int
 	changed func()
 }
@@ -42,7 +44,12 @@ func (s *fakeSource) Snapshot(context.Context) (manifests.Snapshot, error) {
 	}
 	snap := manifests.Snapshot{Source: s.name, Location: s.name, Revision: fmt.Sprint("r", s.version), Tree: fmt.Sprint("t", s.version), Commit: s.commit}
 	for path, text := range s.files {
-		snap.Files = append(snap.Files, manifests.File{Path: path, Hash: text, Read: func() ([]byte, error) { return []byte(text), nil }})
+		snap.Files = append(snap.Files, manifests.File{Path: path, Hash: text, Read: func() ([]byte, error) {
+			if path == s.broken {
+				return nil, manifests.Unavailable(fs.ErrPermission)
+			}
+			return []byte(text), nil
+		}})
 	}
 	return snap, nil
 }
