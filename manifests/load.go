@@ -16,6 +16,10 @@ import (
 // and a source whose tree has not changed costs nothing. It may be used from
 // several goroutines.
 type Loader struct {
+	// Progress, if set, is told now and then how many of the files that have
+	// to be parsed are. It is set before the first Load.
+	Progress func(done, total int)
+
 	mu    sync.Mutex
 	files map[string]*parsedFile // by content hash
 	round int
@@ -110,7 +114,11 @@ func (l *Loader) parseLocked(ctx context.Context, snaps []Snapshot) []unread {
 		}
 	}
 	var failed []unread
+	total := len(jobs)
 	for len(jobs) > 0 {
+		if l.Progress != nil {
+			l.Progress(total-len(jobs), total)
+		}
 		n := runBatch(ctx, jobs)
 		for _, j := range jobs[:n] {
 			if j.err != nil {

@@ -1,11 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/manifests/check"
 	"github.com/evenkeel/evenkeel/reconciler"
+	"github.com/evenkeel/evenkeel/reconciler/report"
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
@@ -35,6 +37,7 @@ type dryRun struct {
 	detailed bool
 	base     string // revision
 	state    string // file
+	format   report.Format
 }
 
 func (d *dryRun) addFlags(cmd *cobra.Command) {
@@ -42,6 +45,8 @@ func (d *dryRun) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&d.detailed, "detailed-exitcode", false, "with --dry-run: exit 2 when changes are pending")
 	cmd.Flags().StringVar(&d.base, "base", "", "with --dry-run: plan against what this revision of the same repository declares, without a cluster: what would merging change?")
 	cmd.Flags().StringVar(&d.state, "state", "", "with --dry-run: plan against a file that `reconcile export` wrote, - for stdin")
+	d.format = report.Text
+	cmd.Flags().VarP(&d.format, "output", "o", "with --dry-run: text, json (one object a line), github, sarif, junit or markdown (see docs/ci.md)")
 	cmd.MarkFlagsMutuallyExclusive("base", "state", "etcd")
 }
 
@@ -56,43 +61,65 @@ type dryInput struct {
 }
 
 func (d *dryRun) run(cmd *cobra.Command, in dryInput) error {
-	ctx := cmd.Context()
-	snapshots, err := in.snapshots(ctx)
+	progress := report.NewProgress(os.Stderr, os.Getenv)
+	var r report.Report
+	var err error
+	progress.While(func() { r, err = d.look(cmd, in, progress) })
 	if err != nil {
 		return err
 	}
+	ends := d.verdict(r)
+	var exit *command.ExitError
+	if errors.As(ends, &exit) {
+		r.ExitCode = exit.Code
+	}
+	if err := d.write(cmd, r); err != nil {
+		return err
+	}
+	return ends
+}
+
+// look finds out all that there is to report.
+func (d *dryRun) look(cmd *cobra.Command, in dryInput, progress *report.Progress) (report.Report, error) {
+	var r report.Report
+	ctx := cmd.Context()
+	progress.Show("reading "+strings.Join(in.places, ", "), 0, 0)
+	snapshots, err := in.snapshots(ctx)
+	if err != nil {
+		return r, err
+	}
 	loader := manifests.NewLoader()
+	loader.Progress = func(done, total int) { progress.Show("files checked", done, total) }
 	base, err := d.readBase(cmd, in, loader, snapshots)
 	if err != nil {
-		return err
+		return r, err
 	}
 	sets, findings := loader.Load(ctx, snapshots...)
 	if err := ctx.Err(); err != nil {
-		return err
+		return r, err
 	}
-	if !findings.HasErrors() {
-		checked, err := in.check(base, sets, snapshots, d.live(in))
-		if err != nil {
-			return err
-		}
-		findings = manifests.Join(findings, checked)
+	for _, set := range sets {
+		r.Sources = append(r.Sources, report.Source{Name: set.Source, Location: set.Location, Revision: set.Revision, Objects: len(set.Items)})
 	}
-	if len(findings) > 0 {
-		if err := findings.Render(cmd.ErrOrStderr()); err != nil {
-			return err
-		}
-		fmt.Fprintln(cmd.ErrOrStderr())
+	r.Findings = findings
+	if findings.HasErrors() {
+		return r, nil
 	}
-	if errs, warnings := findings.Count(); errs > 0 {
-		return &command.ExitError{Code: exitErrors, Err: fmt.Errorf("%d errors, %d warnings: no plan", errs, warnings)}
-	}
-	plan, err := base.Plan(reconciler.Rules{}, sets...)
+	checked, err := in.check(base, sets, snapshots, d.live(in))
 	if err != nil {
-		return err
+		return r, err
 	}
-	plan.Guard(base.Inventory, d.candidates(ctx, in, base, sets), in.flags.MaxDelete)
-	plan.Approve(in.flags.Approve...)
-	return d.show(cmd, plan)
+	r.Findings = manifests.Join(findings, checked)
+	if r.Findings.HasErrors() {
+		return r, nil
+	}
+	progress.Show("comparing", 0, 0)
+	if r.Plan, err = base.Plan(reconciler.Rules{}, sets...); err != nil {
+		return r, err
+	}
+	r.Plan.Guard(base.Inventory, d.candidates(ctx, in, base, sets), in.flags.MaxDelete)
+	r.Plan.Approve(in.flags.Approve...)
+	return r, nil
 }
 
 func (in dryInput) snapshots(ctx context.Context) ([]manifests.Snapshot, error) {
@@ -139,20 +166,35 @@ func (d *dryRun) candidates(ctx context.Context, in dryInput, base *reconciler.B
 	return out
 }
 
-func (d *dryRun) show(cmd *cobra.Command, plan *reconciler.Plan) error {
-	out := bufio.NewWriter(cmd.OutOrStdout())
-	if err := errors.Join(plan.Render(out), out.Flush()); err != nil {
-		return err
+// verdict is how the run ends.
+func (d *dryRun) verdict(r report.Report) error {
+	if errs, warnings := r.Findings.Count(); errs > 0 {
+		return &command.ExitError{Code: exitErrors, Err: fmt.Errorf("%d errors, %d warnings: no plan", errs, warnings)}
 	}
 	switch {
-	case len(plan.Problems) > 0:
-		return &command.ExitError{Code: exitErrors, Err: fmt.Errorf("%d objects cannot be applied", len(plan.Problems))}
-	case len(plan.Holds) > 0:
-		return &command.ExitError{Code: exitHeld, Err: fmt.Errorf("the plan is held: %s", plan.Holds[0].Message())}
-	case d.detailed && plan.Pending():
+	case len(r.Plan.Problems) > 0:
+		return &command.ExitError{Code: exitErrors, Err: fmt.Errorf("%d objects cannot be applied", len(r.Plan.Problems))}
+	case len(r.Plan.Holds) > 0:
+		return &command.ExitError{Code: exitHeld, Err: fmt.Errorf("the plan is held: %s", r.Plan.Holds[0].Message())}
+	case d.detailed && r.Plan.Pending():
 		return &command.ExitError{Code: exitPending}
 	}
 	return nil
+}
+
+// write writes the report to stdout; of the text format the findings go to
+// stderr, so that a plan can be kept without them.
+func (d *dryRun) write(cmd *cobra.Command, r report.Report) error {
+	out, errOut := cmd.OutOrStdout(), cmd.ErrOrStderr()
+	if d.format == report.Text {
+		if err := report.Write(errOut, report.Text, report.Report{Findings: r.Findings}, report.For(errOut, os.Getenv)); err != nil {
+			return err
+		}
+		r.Findings = nil
+	}
+	opts := report.For(out, os.Getenv)
+	opts.Version = command.Version
+	return report.Write(out, d.format, r, opts)
 }
 
 // readMirror returns the state as it is now; it is not kept up.

@@ -72,7 +72,8 @@ func (f *files) IsDir(p string) bool {
 func (f *files) Exists(p string) bool {
 	within, ok := name(p)
 	_, is := f.tree.files[within]
-	return ok && is || f.IsDir(p)
+	_, given := f.given[within]
+	return ok && (is || given) || f.IsDir(p)
 }
 
 // ReadDir lists the names in a directory.

@@ -197,6 +197,11 @@ func TestOverlay(t *testing.T) {
 			t.Errorf("no %s in %s", want, config)
 		}
 	}
+	for _, it := range set.Items {
+		if name := `"configMapRef":{"name":"prod-web-`; it.Key.Resource == "replicationcontrollers" && !strings.Contains(string(it.Declared), name) {
+			t.Errorf("no %s in %s", name, it.Declared)
+		}
+	}
 	if strings.Contains(config, "config.kubernetes.io") {
 		t.Errorf("annotations of kustomize's are left: %s", config)
 	}

@@ -50,9 +50,10 @@ func (t *tree) render(dir string) (*rendered, error) {
 	for _, d := range r.dirs {
 		fsys.given[t.nodes[d].file()] = t.nodes[d].text
 	}
-	traced, err := withOrigins(n.text)
+	text, err := prepared(n.text)
 	if err == nil {
-		fsys.given[n.file()] = traced
+		fsys.given[n.file()] = text
+		fsys.given[path.Join(dir, referencesFile)] = []byte(references())
 		err = r.run(fsys, dir, n.kust.BuildMetadata)
 	}
 	if fsys.err != nil {
@@ -65,14 +66,17 @@ func (t *tree) render(dir string) (*rendered, error) {
 	return r, nil
 }
 
-// withOrigins asks kustomize to say where each object came from.
-func withOrigins(text []byte) ([]byte, error) {
+// prepared is a kustomization that asks kustomize to say where each object
+// came from, and has it know the references that it does not.
+func prepared(text []byte) ([]byte, error) {
 	doc, err := yaml.Parse(string(text))
 	if err != nil {
 		return nil, err
 	}
-	wanted := yaml.NewListRNode(types.OriginAnnotations)
-	if err := doc.PipeE(yaml.SetField("buildMetadata", wanted)); err != nil {
+	if err := doc.PipeE(yaml.SetField("buildMetadata", yaml.NewListRNode(types.OriginAnnotations))); err != nil {
+		return nil, err
+	}
+	if err := doc.PipeE(yaml.LookupCreate(yaml.SequenceNode, "configurations"), yaml.Append(yaml.NewStringRNode(referencesFile).YNode())); err != nil {
 		return nil, err
 	}
 	s, err := doc.String()

@@ -40,7 +40,7 @@ func writeGitHub(w io.Writer, v view) error {
 	}
 	io.WriteString(w, "::group::Report\n")
 	plain := v
-	plain.opts.Color, plain.opts.Width, plain.opts.Findings = false, 0, nil
+	plain.opts.Color, plain.opts.Width = false, 0
 	if err := writeText(w, plain); err != nil {
 		return err
 	}

@@ -34,6 +34,9 @@ type Progress struct {
 	began time.Time
 	drawn time.Time
 	shown bool
+	work  string
+	done  int
+	total int
 }
 
 // NewProgress returns a bar on a terminal, and one that shows nothing in CI or
@@ -55,6 +58,40 @@ func NewProgress(f *os.File, getenv func(string) string) *Progress {
 func (p *Progress) Show(work string, done, total int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.work, p.done, p.total = work, done, total
+	p.drawLocked()
+}
+
+// While does some work, and keeps the bar up although the work may not tell
+// how far it is. Afterwards the bar is gone.
+func (p *Progress) While(work func()) {
+	defer p.Clear()
+	if p.w == nil {
+		work()
+		return
+	}
+	over := make(chan struct{})
+	var drawing sync.WaitGroup
+	drawing.Go(func() {
+		tick := time.NewTicker(redraw)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				p.mu.Lock()
+				p.drawLocked()
+				p.mu.Unlock()
+			}
+		}
+	})
+	defer drawing.Wait()
+	defer close(over)
+	work()
+}
+
+func (p *Progress) drawLocked() {
 	if p.w == nil {
 		return
 	}
@@ -63,7 +100,7 @@ func (p *Progress) Show(work string, done, total int) {
 		return
 	}
 	p.drawn, p.shown = now, true
-	_, _ = io.WriteString(p.w, "\r\x1b[K"+bar(work, done, total, p.width)) // it is only to look at
+	_, _ = io.WriteString(p.w, "\r\x1b[K"+bar(p.work, p.done, p.total, p.width)) // it is only to look at
 }
 
 // Clear takes the bar away; call it before anything else is printed.

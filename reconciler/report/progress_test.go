@@ -43,6 +43,7 @@ func TestNoProgress(t *testing.T) {
 	p.began = time.Time{}
 	p.Show("files read", 1, 2)
 	p.Clear()
+	p.While(func() { p.Show("files read", 2, 2) })
 	new(Progress).Show("files read", 1, 2)
 	if info, err := f.Stat(); err != nil || info.Size() != 0 {
 		t.Errorf("%v, %v", info, err)

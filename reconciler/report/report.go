@@ -48,9 +48,6 @@ type Options struct {
 	Color bool // of text
 	Width int  // of text in columns; 0 is as wide as it gets
 
-	// Findings is where text format's findings go. Default: where all goes.
-	Findings io.Writer
-
 	// Root is the directory that paths in CI formats are relative to: the
 	// checkout. Default: paths are relative to their source.
 	Root string

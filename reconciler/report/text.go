@@ -55,9 +55,6 @@ func (v view) textFindings(w io.Writer) error {
 		}
 		b.WriteByte('\n')
 	}
-	if v.opts.Findings != nil {
-		w = v.opts.Findings
-	}
 	_, err := w.Write(b.Bytes())
 	return err
 }
