@@ -67,7 +67,7 @@ func containerStatus(pod *corev1.Pod, c *corev1.Container, o Observed, now time.
 	}
 	if last == nil {
 		if s.State.Waiting == nil {
-			s.State.Waiting = &corev1.ContainerStateWaiting{Reason: waiting, Message: o.Failures[""].Message}
+			s.State.Waiting = &corev1.ContainerStateWaiting{Reason: waiting, Message: waitingFor(c, o)}
 		}
 		return s
 	}
@@ -87,6 +87,14 @@ func containerStatus(pod *corev1.Pod, c *corev1.Container, o Observed, now time.
 		exitedStatus(pod, &s, last, o, now)
 	}
 	return s
+}
+
+// waitingFor says what a container that was never started waits for.
+func waitingFor(c *corev1.Container, o Observed) string {
+	if o.Pulling[c.Name] {
+		return "pulling image " + c.Image
+	}
+	return o.Failures[""].Message
 }
 
 // exitedStatus says whether an exited container waits for its restart.

@@ -85,6 +85,10 @@ func TestContainerStatus(t *testing.T) {
 		want corev1.ContainerStatus
 	}{
 		{"to be created", newPod("p", "a"), up(), base(func(s *corev1.ContainerStatus) { s.State = waits("ContainerCreating", "") })},
+		{
+			"image on its way", newPod("p", "a"), up().with(func(o *Observed) { o.Pulling = map[string]bool{"a": true} }),
+			base(func(s *corev1.ContainerStatus) { s.State = waits("ContainerCreating", "pulling image app:1") }),
+		},
 		{"behind init", withInit(newPod("p", "a"), "i"), up(), base(func(s *corev1.ContainerStatus) { s.State = waits("PodInitializing", "") })},
 		{
 			"image missing", newPod("p", "a"), up().with(func(o *Observed) {
