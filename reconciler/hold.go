@@ -136,8 +136,9 @@ func CandidateOf(ctx context.Context, source manifests.Source, set *manifests.Se
 	}
 	rewritten := set.Commit.Forced
 	if tree, ok := source.(lineage); ok {
-		descends, known := tree.Descends(ctx, set.Revision, inForce)
-		rewritten = known && !descends
+		if descends, known := tree.Descends(ctx, set.Revision, inForce); known {
+			rewritten = !descends
+		}
 	}
 	if rewritten {
 		c.Rewritten = inForce

@@ -87,7 +87,8 @@ type Plan struct {
 	Moves     []Move       // those, by key
 	Waiting   []schema.Key // declared, but the object of that name is still ending
 	Problems  []Problem
-	Holds     []Hold // see Guard; while there is one, its source's changes are not applied
+	Effects   *Effects // on what runs, if somebody worked them out
+	Holds     []Hold   // see Guard; while there is one, its source's changes are not applied
 }
 
 // Empty reports whether applying the plan would write nothing.
@@ -127,7 +128,11 @@ func (p *Plan) Summary() string {
 		parts = append(parts, fmt.Sprintf("%d moved", p.Moved))
 	}
 	parts = append(parts, fmt.Sprintf("%d unchanged", p.Unchanged))
-	return "Plan: " + strings.Join(parts, ", ")
+	summary := "Plan: " + strings.Join(parts, ", ")
+	if pods := p.Effects.String(); pods != "" {
+		summary += " · pods: " + pods
+	}
+	return summary
 }
 
 // objectName is an object as people say it: "ReplicationController shop/web".

@@ -36,6 +36,11 @@ func (p *Plan) Render(w io.Writer) error {
 			return err
 		}
 	}
+	if lines := p.Effects.Lines(); len(lines) > 0 {
+		if _, err := io.WriteString(w, strings.Join(lines, "\n")+"\n\n"); err != nil {
+			return err
+		}
+	}
 	_, err := io.WriteString(w, p.Summary()+"\n")
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evenkeel/evenkeel/cmd/internal/backend"
 	"github.com/evenkeel/evenkeel/cmd/internal/command"
@@ -17,6 +18,7 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/manifests/check"
 	"github.com/evenkeel/evenkeel/reconciler"
+	"github.com/evenkeel/evenkeel/reconciler/effects"
 	"github.com/evenkeel/evenkeel/reconciler/report"
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
@@ -37,6 +39,7 @@ type dryRun struct {
 	detailed bool
 	base     string // revision
 	state    string // file
+	nodes    []string
 	format   report.Format
 }
 
@@ -45,6 +48,7 @@ func (d *dryRun) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&d.detailed, "detailed-exitcode", false, "with --dry-run: exit 2 when changes are pending")
 	cmd.Flags().StringVar(&d.base, "base", "", "with --dry-run: plan against what this revision of the same repository declares, without a cluster: what would merging change?")
 	cmd.Flags().StringVar(&d.state, "state", "", "with --dry-run: plan against a file that `reconcile export` wrote, - for stdin")
+	cmd.Flags().StringArrayVar(&d.nodes, "nodes", nil, "with --dry-run: place pods on nodes like these, 3x4cpu,8Gi, and not on the known ones; may be repeated")
 	d.format = report.Text
 	cmd.Flags().VarP(&d.format, "output", "o", "with --dry-run: text, json (one object a line), github, sarif, junit or markdown (see docs/ci.md)")
 	cmd.MarkFlagsMutuallyExclusive("base", "state", "etcd")
@@ -105,7 +109,11 @@ func (d *dryRun) look(cmd *cobra.Command, in dryInput, progress *report.Progress
 	if findings.HasErrors() {
 		return r, nil
 	}
-	checked, err := in.check(base, sets, snapshots, d.live(in))
+	nodes, err := effects.ParseNodes(d.nodes...)
+	if err != nil {
+		return r, fmt.Errorf("--nodes %w", err)
+	}
+	checked, err := in.check(base, sets, snapshots, nodes, d.live(in))
 	if err != nil {
 		return r, err
 	}
@@ -117,6 +125,7 @@ func (d *dryRun) look(cmd *cobra.Command, in dryInput, progress *report.Progress
 	if r.Plan, err = base.Plan(reconciler.Rules{}, sets...); err != nil {
 		return r, err
 	}
+	r.Plan.Effects = effects.Compute(r.Plan, base, nodes)
 	r.Plan.Guard(base.Inventory, d.candidates(ctx, in, base, sets), in.flags.MaxDelete)
 	r.Plan.Approve(in.flags.Approve...)
 	return r, nil
@@ -138,7 +147,7 @@ func (in dryInput) snapshots(ctx context.Context) ([]manifests.Snapshot, error) 
 func (d *dryRun) live(in dryInput) bool { return in.etcd.Given() || d.state != "" }
 
 // check looks at all objects together, those of the cluster included.
-func (in dryInput) check(base *reconciler.Base, sets []*manifests.Set, snapshots []manifests.Snapshot, live bool) (manifests.Diagnostics, error) {
+func (in dryInput) check(base *reconciler.Base, sets []*manifests.Set, snapshots []manifests.Snapshot, nodes []*corev1.Node, live bool) (manifests.Diagnostics, error) {
 	off, err := check.Disable(in.flags.Ignore...)
 	if err != nil {
 		return nil, fmt.Errorf("--ignore: %w", err)
@@ -146,6 +155,9 @@ func (in dryInput) check(base *reconciler.Base, sets []*manifests.Set, snapshots
 	cluster := check.Cluster{}
 	if live {
 		cluster = control.ClusterOf(base, sets)
+	}
+	if nodes != nil {
+		cluster.Nodes = nodes
 	}
 	found := check.Check(sets, cluster, off)
 	manifests.Quote(found, snapshots...)

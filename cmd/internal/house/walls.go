@@ -89,6 +89,8 @@ var rooms = []room{
 	{"manifests/...", []pattern{"manifests", "manifests/watch"}},
 
 	{"reconciler", []pattern{"manifests", "schema", "schema/registry", "schema/validation"}},
+	// What a plan does to what runs is placed by the scheduler's pure core.
+	{"reconciler/effects", []pattern{"manifests", "reconciler", "reconciler/scheduler", "schema"}},
 	{"reconciler/report", []pattern{"manifests", "reconciler", "schema"}},
 	{"reconciler/status", []pattern{"reconciler", "schema", "schema/registry"}},
 	{"reconciler/controller", []pattern{"schema", "schema/registry"}},
