@@ -1,6 +1,9 @@
 package manifests
 
-import "slices"
+import (
+	"bytes"
+	"slices"
+)
 
 // Quote shows the source line with each finding that knows its place and has
 // no excerpt, such as those of checks across objects. It reads the files that
@@ -49,7 +52,7 @@ func readQuoted(at Position, snaps []Snapshot) *quotedFile {
 func (q *quotedFile) quote(d *Diagnostic) {
 	for i := range q.docs {
 		doc := &q.docs[i]
-		if doc.number != d.Position.Document || secretKind.Match(doc.text) {
+		if doc.number != d.Position.Document || secretKind.Match(doc.text) || IsKustomization(d.Position.File) && bytes.Contains(doc.text, []byte("secretGenerator")) {
 			continue
 		}
 		d.Excerpt = doc.lineText(d.Position.Line)

@@ -164,7 +164,13 @@ func (n *node) at(line int) place {
 	return place{file: n.file(), line: line, column: 1, text: n.lineText(line), width: 1}
 }
 
-func (n *node) lineText(line int) string { return lineText(n.text, line) }
+// lineText is a line to be shown, or "" where it may hold a secret.
+func (n *node) lineText(line int) string {
+	if mayHoldSecrets(n.text) {
+		return ""
+	}
+	return lineText(n.text, line)
+}
 
 func lineText(text []byte, line int) string {
 	at := 0

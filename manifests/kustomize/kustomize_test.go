@@ -291,6 +291,40 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestSecrets: nothing that a secret is made of is in a finding.
+func TestSecrets(t *testing.T) {
+	for name, files := range map[string]string{
+		"literal without a key": "-- kustomization.yaml --\nsecretGenerator: [{name: a, literals: [canary]}]\n",
+		"missing file beside":   "-- kustomization.yaml --\nsecretGenerator: [{name: a, literals: [a=canary], files: [missing]}]\n",
+		"line of a file":        "-- kustomization.yaml --\nsecretGenerator: [{name: a, envs: [x.env]}]\n-- x.env --\na=canary\na=canary2\n",
+		"unknown field beside":  "-- kustomization.yaml --\nsecretGenerator: [{name: a, literals: [a=canary], literal: b}]\n",
+		"no YAML":               "-- kustomization.yaml --\nsecretGenerator: [{name: a, literals: [a=canary], }}]\n",
+		"invalid name":          "-- kustomization.yaml --\nsecretGenerator: [{name: a_b, literals: [a=canary]}]\n",
+		"in a base":             "-- a/kustomization.yaml --\nresources: [../b]\n-- b/kustomization.yaml --\nsecretGenerator: [{name: a, envs: [x.env]}]\n-- b/x.env --\na=canary\na=canary2\n",
+		"patch":                 "-- kustomization.yaml --\nresources: [s.yaml]\npatches:\n  - patch: |-\n      {kind: Secret, apiVersion: v1, metadata: {name: s}, stringdata: {a: canary}}\n-- s.yaml --\napiVersion: v1\nkind: Secret\nmetadata:\n  name: s\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := kustomize.NewSource(newSource(files))
+			snap, err := s.Snapshot(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, found := manifests.NewLoader().Load(context.Background(), snap)
+			for i := range found {
+				found[i].Position.Line = max(found[i].Position.Line, 1)
+			}
+			manifests.Quote(found, snap)
+			var b strings.Builder
+			if err := found.Render(&b); err != nil {
+				t.Fatal(err)
+			}
+			if b.Len() == 0 || strings.Contains(b.String(), "canary") {
+				t.Errorf("found:\n%s", b.String())
+			}
+		})
+	}
+}
+
 // TestRoots: what is included is not rendered by itself, and a component
 // never is.
 func TestRoots(t *testing.T) {

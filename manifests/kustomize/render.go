@@ -152,6 +152,9 @@ func (t *tree) failure(n *node, err error) manifests.Diagnostic {
 	message := strings.ReplaceAll(err.Error(), top+"/", "")
 	message = strings.ReplaceAll(message, "'"+top+"'", "the top of the source")
 	message = strings.Join(strings.Fields(message), " ")
+	if t.shows(err.Error(), n.dir) || t.shows(message, n.dir) {
+		message = "what kustomize says has values of secrets in it; run kustomize build to see it"
+	}
 	const most = 400
 	if runes := []rune(message); len(runes) > most {
 		message = string(runes[:most]) + "…"

@@ -140,7 +140,7 @@ func (t *tracer) kustomization(n *node) {
 		if v == nil || v.Kind != yaml.ScalarNode || v.Style&yaml.LiteralStyle == 0 {
 			return
 		}
-		first := n.lineText(v.Line + 1)
+		first := lineText(n.text, v.Line+1)
 		for _, d := range documents([]byte(v.Value)) {
 			if d != nil {
 				t.written = append(t.written, written{
