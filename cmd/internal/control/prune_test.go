@@ -86,9 +86,8 @@ func newPlace(t *testing.T, repo bool) *place {
 
 // run follows a place with a reconciler until it has told of a result that
 // passes done.
-func run(t *testing.T, store registry.Store, flags Flags, where string, done func(reconciler.Head) bool) reconciler.Head {
+func run(t *testing.T, store registry.Store, logger *slog.Logger, flags Flags, where string, done func(reconciler.Head) bool) reconciler.Head {
 	t.Helper()
-	logger := slog.New(slog.DiscardHandler)
 	sources, err := flags.Sources([]string{where}, t.TempDir(), logger)
 	if err != nil {
 		return reconciler.Head{Message: err.Error()}
@@ -104,7 +103,8 @@ func run(t *testing.T, store registry.Store, flags Flags, where string, done fun
 		err := reconciler.Run(ctx, reconciler.Config{
 			Sources: sources, Registries: registry.New(store, registry.Config{Validator: reconciler.Rules{}}), Mirror: mirror,
 			Validator: reconciler.Rules{}, Logger: logger, Check: Config{}.check,
-			Synced: func(h reconciler.Head, _ manifests.Diagnostics) {
+			Synced: func(h reconciler.Head, findings manifests.Diagnostics) {
+				logger.Info("source", "head", h, "findings", findings)
 				if last = h; done(h) {
 					cancel()
 				}
@@ -211,7 +211,7 @@ func TestNothingIsDeletedWhenASourceBreaks(t *testing.T) {
 					t.Fatal(err)
 				}
 				p := newPlace(t, repo)
-				run(t, store, Flags{}, p.dir, applied)
+				run(t, store, slog.New(slog.DiscardHandler), Flags{}, p.dir, applied)
 				want := names(t, store)
 				if len(want) != objectCount {
 					t.Fatalf("before the fault: %v", want)
@@ -228,7 +228,7 @@ func TestNothingIsDeletedWhenASourceBreaks(t *testing.T) {
 				}
 				head := reconciler.Head{Message: "refused at the start"}
 				if sources, err := flags.Sources([]string{where}, t.TempDir(), slog.New(slog.DiscardHandler)); err == nil && len(sources) == 1 {
-					head = run(t, store, flags, where, settled)
+					head = run(t, store, slog.New(slog.DiscardHandler), flags, where, settled)
 				}
 				t.Logf("%s: %s", head.Result, head.Message)
 				if diff := cmp.Diff(want, names(t, store)); diff != "" {
