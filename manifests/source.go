@@ -42,6 +42,12 @@ type Snapshot struct {
 	// them.
 	Assets []File
 
+	// Path is where the source lies in its repository, with slashes, and
+	// Whole, if set, gives all of the repository at this revision, with paths
+	// from its root: manifests may be rendered from what lies beside the source.
+	Path  string
+	Whole func(ctx context.Context) (Snapshot, error)
+
 	// Findings are what the source itself has to say about what it left
 	// out, such as symbolic links in a git tree.
 	Findings Diagnostics

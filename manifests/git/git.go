@@ -165,6 +165,9 @@ func (s *Source) commitLocked(ctx context.Context, hash plumbing.Hash) (manifest
 	}
 	snap.Source, snap.Location, snap.Revision = s.name, s.location(), hash.String()
 	snap.Commit = describe(commit)
+	if s.cfg.Path != "" {
+		snap.Path, snap.Whole = s.cfg.Path, s.whole(hash)
+	}
 	snap.Commit.Forced = s.last.Revision != "" && s.forced(ctx, plumbing.NewHash(s.last.Revision), commit)
 	s.last, s.suspect = snap, false
 	return snap, nil

@@ -36,6 +36,32 @@ func (s *Source) treeLocked(ctx context.Context, commit *object.Commit) (manifes
 	if s.last.Tree == tree.Hash.String() && !s.suspect {
 		return s.last, nil // the caller stamps it with the commit
 	}
+	return s.listLocked(ctx, tree)
+}
+
+// whole lists all of a commit, whatever the source's path is.
+func (s *Source) whole(hash plumbing.Hash) func(context.Context) (manifests.Snapshot, error) {
+	return func(ctx context.Context) (manifests.Snapshot, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		commit, err := s.repo.CommitObject(hash)
+		if err != nil {
+			return manifests.Snapshot{}, manifests.Unavailable(fmt.Errorf("commit %s: %w", hash, err))
+		}
+		tree, err := commit.Tree()
+		if err != nil {
+			return manifests.Snapshot{}, manifests.Unavailable(fmt.Errorf("tree %s: %w", commit.TreeHash, err))
+		}
+		snap, err := s.listLocked(ctx, tree)
+		if err != nil {
+			return manifests.Snapshot{}, manifests.Unavailable(fmt.Errorf("commit %s: %w", hash, err))
+		}
+		snap.Source = s.name
+		return snap, nil
+	}
+}
+
+func (s *Source) listLocked(ctx context.Context, tree *object.Tree) (manifests.Snapshot, error) {
 	l := &lister{source: s, snap: manifests.Snapshot{Tree: tree.Hash.String()}}
 	if err := l.list(ctx, tree, "", false); err != nil {
 		return manifests.Snapshot{}, err

@@ -90,7 +90,7 @@ func (t *tree) checkResource(n *node, ref string) {
 	}
 	to, ok := inside(n.dir, ref)
 	if !ok {
-		t.outside(n, ref)
+		t.outOf(n, ref)
 		return
 	}
 	if t.nodes[to] != nil {
@@ -119,7 +119,7 @@ func (t *tree) checkFile(n *node, ref string) {
 	}
 	to, ok := inside(n.dir, name)
 	if !ok {
-		t.outside(n, ref)
+		t.outOf(n, ref)
 		return
 	}
 	if _, ok := inside(".", relative(n.dir, to)); !ok {
@@ -146,8 +146,9 @@ func (t *tree) remote(n *node, ref string) {
 	t.report(manifests.CodeKustomizeRemote, n.find(ref), fmt.Sprintf("%q lies outside of the source, and nothing is fetched to render", ref), "commit a copy of it, and name that")
 }
 
-func (t *tree) outside(n *node, ref string) {
-	t.report(manifests.CodeKustomizeOutside, n.find(ref), fmt.Sprintf("%q leads out of the source", ref), "let the source begin at the directory that holds both")
+func (t *tree) outOf(n *node, ref string) {
+	t.leadsOut = true
+	t.report(manifests.CodeKustomizeOutside, n.find(ref), fmt.Sprintf("%q leads out of the source", ref), "name the directory that holds both as the source, or a git repository with --path")
 }
 
 // relative is a cleaned path seen from a directory, both within the source.

@@ -34,11 +34,19 @@ type place struct {
 	width        int
 }
 
-// read parses and checks all kustomizations. Its error says that a file's
-// content is unknown; what is wrong with them becomes findings.
+// read parses and checks the source's kustomizations, and what they include.
+// Its error says that a file's content is unknown; what is wrong with them
+// becomes findings.
 func (t *tree) read() error {
-	for _, dir := range t.kustomizationDirs() {
-		n := t.nodes[dir]
+	dirs := t.kustomizationDirs()
+	seen := map[string]bool{}
+	for len(dirs) > 0 {
+		n := t.nodes[dirs[0]]
+		dirs = dirs[1:]
+		if seen[n.dir] {
+			continue
+		}
+		seen[n.dir] = true
 		text, err := t.files[n.file()].Read()
 		if manifests.IsUnavailable(err) {
 			return err
@@ -51,14 +59,18 @@ func (t *tree) read() error {
 			t.parse(n)
 		}
 		n.bad = len(t.findings) > before
+		dirs = append(dirs, n.includes...)
 	}
 	return nil
 }
 
+// kustomizationDirs are the directories in the source that have one, sorted.
 func (t *tree) kustomizationDirs() []string {
 	var dirs []string
 	for dir := range t.nodes {
-		dirs = append(dirs, dir)
+		if t.holds(dir) {
+			dirs = append(dirs, dir)
+		}
 	}
 	slices.Sort(dirs)
 	return dirs

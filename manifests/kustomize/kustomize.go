@@ -15,6 +15,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ type Source struct {
 	inner manifests.Source
 
 	mu       sync.Mutex
-	tree     string // of the inner snapshot that last is of
+	tree     string // of the inner snapshot that last is of; empty where more was read
 	last     manifests.Snapshot
 	rendered map[string]*rendered // by the kustomization's directory
 }
@@ -82,8 +83,15 @@ func (s *Source) Snapshot(ctx context.Context) (manifests.Snapshot, error) {
 		return manifests.Snapshot{}, fmt.Errorf("render %s: %w", snap.Location, err)
 	}
 	s.tree, s.last = snap.Tree, out
+	if out.Whole != nil && strings.HasSuffix(out.Tree, beside) {
+		s.tree = "" // what lies beside the source may change, and its tree does not
+	}
 	return out, nil
 }
+
+// beside ends the Tree of a snapshot that was also rendered from what lies
+// beside the source.
+const beside = "+beside"
 
 func hasKustomization(snap manifests.Snapshot) bool {
 	is := func(f manifests.File) bool { return manifests.IsKustomization(f.Path) }
@@ -92,8 +100,8 @@ func hasKustomization(snap manifests.Snapshot) bool {
 
 // renderLocked makes the snapshot of what the kustomizations render.
 func (s *Source) renderLocked(ctx context.Context, snap manifests.Snapshot) (manifests.Snapshot, error) {
-	t := newTree(snap)
-	if err := t.read(); err != nil {
+	t, err := readTree(ctx, snap)
+	if err != nil {
 		return manifests.Snapshot{}, err
 	}
 	out := snap
@@ -101,20 +109,25 @@ func (s *Source) renderLocked(ctx context.Context, snap manifests.Snapshot) (man
 	out.Files, out.Assets = nil, slices.Clone(snap.Assets)
 	out.Findings = slices.Concat(snap.Findings, t.findings)
 	for _, f := range snap.Files {
-		if t.covers(f.Path) {
+		if t.covers(path.Join(t.at, f.Path)) {
 			out.Assets = append(out.Assets, f)
 		} else {
 			out.Files = append(out.Files, f)
 		}
 	}
 	kept := map[string]*rendered{}
+	prints := sha256.New()
 	for _, dir := range t.roots() {
 		if err := context.Cause(ctx); err != nil {
 			return manifests.Snapshot{}, err
 		}
 		r := s.rendered[dir]
-		if print := t.fingerprint(dir); r == nil || r.fingerprint != print {
-			var err error
+		print := t.fingerprint(dir)
+		if t.at != "." {
+			fmt.Fprintln(prints, dir, print)
+			out.Assets = append(out.Assets, t.outside(dir)...)
+		}
+		if r == nil || r.fingerprint != print {
 			if r, err = t.render(dir); err != nil {
 				return manifests.Snapshot{}, err
 			}
@@ -127,6 +140,9 @@ func (s *Source) renderLocked(ctx context.Context, snap manifests.Snapshot) (man
 		}
 	}
 	s.rendered = kept
+	if t.at != "." {
+		out.Tree += "+" + hex.EncodeToString(prints.Sum(nil)) + beside
+	}
 	slices.SortFunc(out.Files, func(a, b manifests.File) int { return strings.Compare(a.Path, b.Path) })
 	slices.SortFunc(out.Assets, func(a, b manifests.File) int { return strings.Compare(a.Path, b.Path) })
 	return out, nil
@@ -135,14 +151,31 @@ func (s *Source) renderLocked(ctx context.Context, snap manifests.Snapshot) (man
 // tree is the files of one snapshot.
 type tree struct {
 	source   string
+	at       string // where the source lies in it, "." for all of it
+	leadsOut bool   // something refers to what lies beside it
 	files    map[string]manifests.File
 	dirs     map[string][]string // names in each directory; "." is the top
 	nodes    map[string]*node    // kustomizations by directory
 	findings manifests.Diagnostics
 }
 
-func newTree(snap manifests.Snapshot) *tree {
-	t := &tree{source: snap.Source, files: map[string]manifests.File{}, dirs: map[string][]string{".": nil}, nodes: map[string]*node{}}
+// readTree reads a source's kustomizations, and where they refer to what lies
+// beside the source, the repository around it.
+func readTree(ctx context.Context, snap manifests.Snapshot) (*tree, error) {
+	t := newTree(snap, ".")
+	if err := t.read(); err != nil || !t.leadsOut || snap.Whole == nil {
+		return t, err
+	}
+	whole, err := snap.Whole(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t = newTree(whole, snap.Path)
+	return t, t.read()
+}
+
+func newTree(snap manifests.Snapshot, at string) *tree {
+	t := &tree{source: snap.Source, at: at, files: map[string]manifests.File{}, dirs: map[string][]string{".": nil}, nodes: map[string]*node{}}
 	for _, f := range slices.Concat(snap.Files, snap.Assets) {
 		t.files[f.Path] = f
 		name := f.Path
@@ -168,22 +201,46 @@ func newTree(snap manifests.Snapshot) *tree {
 	return t
 }
 
-// covers reports whether a file lies below a kustomization.
+// covers reports whether a file lies below a kustomization of the source.
 func (t *tree) covers(file string) bool {
 	for dir := path.Dir(file); ; dir = path.Dir(dir) {
 		if t.nodes[dir] != nil {
 			return true
 		}
-		if dir == "." {
+		if dir == t.at || dir == "." {
 			return false
 		}
 	}
 }
 
-// fingerprint is of all that a kustomization may read: what lies below it and
-// below those that it includes.
-func (t *tree) fingerprint(dir string) string {
-	dirs := t.closure(dir)
+// holds reports whether a file or directory lies in the source.
+func (t *tree) holds(name string) bool {
+	return t.at == "." || name == t.at || strings.HasPrefix(name, t.at+"/")
+}
+
+// shown is a path as it is seen from the source.
+func (t *tree) shown(name string) string {
+	rel, err := filepath.Rel(t.at, name)
+	if err != nil {
+		return name
+	}
+	return filepath.ToSlash(rel)
+}
+
+// outside are the files beside the source that a kustomization may be made of.
+func (t *tree) outside(dir string) []manifests.File {
+	var out []manifests.File
+	for _, name := range t.below(t.closure(dir)) {
+		if f := t.files[name]; !t.holds(name) {
+			f.Path = t.shown(name)
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// below are the files in or below directories, sorted.
+func (t *tree) below(dirs []string) []string {
 	var names []string
 	for name := range t.files {
 		if slices.ContainsFunc(dirs, func(d string) bool { return d == "." || strings.HasPrefix(name, d+"/") }) {
@@ -191,8 +248,14 @@ func (t *tree) fingerprint(dir string) string {
 		}
 	}
 	slices.Sort(names)
+	return names
+}
+
+// fingerprint is of all that a kustomization may read: what lies below it and
+// below those that it includes.
+func (t *tree) fingerprint(dir string) string {
 	sum := sha256.New()
-	for _, name := range names {
+	for _, name := range t.below(t.closure(dir)) {
 		fmt.Fprintf(sum, "%q %s\n", name, t.files[name].Hash)
 	}
 	return hex.EncodeToString(sum.Sum(nil))
@@ -202,7 +265,7 @@ func (t *tree) fingerprint(dir string) string {
 func (t *tree) report(code string, at place, message, suggestion string) {
 	t.findings = append(t.findings, manifests.Diagnostic{
 		Code: code, Message: message, Suggestion: suggestion, Excerpt: at.text, Width: at.width,
-		Position: manifests.Position{Source: t.source, File: at.file, Line: at.line, Column: at.column, Document: 1},
+		Position: manifests.Position{Source: t.source, File: t.shown(at.file), Line: at.line, Column: at.column, Document: 1},
 		Object:   "Kustomization",
 	})
 }

@@ -406,6 +406,50 @@ func TestAgain(t *testing.T) {
 	}
 }
 
+// part is a directory of a source.
+type part struct {
+	*source
+	dir string
+}
+
+func (p part) Snapshot(ctx context.Context) (manifests.Snapshot, error) {
+	inner := newSource("")
+	for name, text := range p.files {
+		if rest, ok := strings.CutPrefix(name, p.dir+"/"); ok {
+			inner.files[rest] = text
+		}
+	}
+	snap, err := inner.Snapshot(ctx)
+	snap.Path, snap.Whole = p.dir, p.source.Snapshot
+	return snap, err
+}
+
+// TestBeside: a source that is part of a repository may be rendered from what
+// lies beside it, and from nothing that lies beside the repository.
+func TestBeside(t *testing.T) {
+	inner := newSource(base + overlay + "-- broken/kustomization.yaml --\nresource: []\n-- kustomization.yaml --\nresources: [prod]\n")
+	s := kustomize.NewSource(part{inner, "prod"})
+	set, snap, found := load(t, s)
+	if found != "" {
+		t.Fatal(found)
+	}
+	if len(set.Items) != 3 || len(snap.Files) != 1 || snap.Files[0].Path != "kustomization.yaml" {
+		t.Errorf("%d objects of %v", len(set.Items), snap.Files)
+	}
+	if at, _ := set.Items[1].Position("spec.template.spec.containers[0].name"); at.String() != "../base/web.yaml:13:17" {
+		t.Errorf("the name is at %s", at)
+	}
+	inner.files["base/web.yaml"] = strings.Replace(inner.files["base/web.yaml"], "image: web:1", "imag: web:1", 1)
+	_, again, found := load(t, s)
+	if again.Tree == snap.Tree || !strings.HasPrefix(found, `../base/web.yaml:14:11: error[E0104]: unknown field "imag"`) {
+		t.Errorf("found after a change beside it: %s", found)
+	}
+	inner.files["prod/kustomization.yaml"] = "resources: [../../base]\n"
+	if _, _, found = load(t, s); !strings.Contains(found, `kustomization.yaml:1:13: error[E0123]: "../../base" leads out of the source`) {
+		t.Errorf("found: %s", found)
+	}
+}
+
 // TestUnreadable: what cannot be read is unknown, not empty.
 func TestUnreadable(t *testing.T) {
 	inner := newSource(base + overlay)

@@ -141,7 +141,7 @@ func (r *rendered) print(objects resmap.ResMap, keepOrigins bool) error {
 func (r *rendered) file(t *tree) manifests.File {
 	sum := sha256.Sum256(r.text)
 	return manifests.File{
-		Path: r.name, Hash: rendering + ":" + hex.EncodeToString(sum[:]),
+		Path: t.shown(r.name), Hash: rendering + ":" + hex.EncodeToString(sum[:]),
 		Read:  func() ([]byte, error) { return bytes.Clone(r.text), nil },
 		Trace: newTracer(t, r).trace,
 	}
@@ -161,7 +161,7 @@ func (t *tree) failure(n *node, err error) manifests.Diagnostic {
 	}
 	return manifests.Diagnostic{
 		Code: manifests.CodeKustomization, Message: "cannot be rendered: " + message, Object: "Kustomization",
-		Position: manifests.Position{Source: t.source, File: n.file(), Line: 1, Column: 1, Document: 1},
+		Position: manifests.Position{Source: t.source, File: t.shown(n.file()), Line: 1, Column: 1, Document: 1},
 		Excerpt:  n.lineText(1), Width: 1,
 	}
 }

@@ -42,7 +42,7 @@ func newTracer(t *tree, r *rendered) *tracer { return &tracer{rendered: r, tree:
 // trace is a manifests.File's Trace.
 func (t *tracer) trace(line, column int) manifests.Place {
 	t.once.Do(t.parse)
-	unknown := manifests.Place{File: t.rendered.name}
+	unknown := manifests.Place{File: t.tree.shown(t.rendered.name)}
 	i, _ := slices.BinarySearchFunc(t.rendered.docs, line+1, func(d renderedDoc, l int) int { return d.line - l })
 	if i--; i < 0 || t.nodes[i] == nil {
 		return unknown
@@ -70,7 +70,7 @@ func (t *tracer) place(origin string, object *yaml.Node, way []step, unknown man
 				continue
 			}
 			if n := follow(w.node, way); n != nil {
-				return w.place(n)
+				return t.tree.place(w, n)
 			}
 		}
 	}
@@ -80,16 +80,16 @@ func (t *tracer) place(origin string, object *yaml.Node, way []step, unknown man
 				continue
 			}
 			if n := by(w.node, object, way); n != nil {
-				return w.place(n)
+				return t.tree.place(w, n)
 			}
 		}
 	}
 	return unknown
 }
 
-func (w written) place(n *yaml.Node) manifests.Place {
+func (t *tree) place(w written, n *yaml.Node) manifests.Place {
 	line := n.Line + w.downBy
-	return manifests.Place{File: w.file, Line: line, Column: n.Column + w.by, Document: w.document, Text: lineText(w.text, line)}
+	return manifests.Place{File: t.shown(w.file), Line: line, Column: n.Column + w.by, Document: w.document, Text: lineText(w.text, line)}
 }
 
 // sameName reports whether the object may be made of the document: kustomize
@@ -105,15 +105,10 @@ func (t *tracer) parse() {
 	for len(t.nodes) < len(t.rendered.docs) {
 		t.nodes = append(t.nodes, nil)
 	}
-	var names []string
-	for name := range t.tree.files {
-		if manifests.HasManifestName(name) && !manifests.IsKustomization(name) &&
-			slices.ContainsFunc(t.rendered.dirs, func(d string) bool { return d == "." || strings.HasPrefix(name, d+"/") }) {
-			names = append(names, name)
+	for _, name := range t.tree.below(t.rendered.dirs) {
+		if !manifests.HasManifestName(name) || manifests.IsKustomization(name) {
+			continue
 		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
 		text, err := t.tree.files[name].Read()
 		if err != nil {
 			continue // it cannot be shown
