@@ -200,7 +200,7 @@ func TestManyPods(t *testing.T) {
 		if d := time.Since(began); d != 0 {
 			t.Errorf("starts waited %v", d)
 		}
-		w.pass(time.Second)
+		w.pass(2 * startedDelay)
 		idle := maps.Clone(w.keysOf(schema.Root))
 		lists := w.runtime.Calls("Containers")
 		w.pass(5 * time.Minute)

@@ -15,7 +15,7 @@ const resync = 30 * time.Second
 
 // startedDelay is how soon after a start the runtime is asked what it has of
 // it: starts in a row share one list.
-const startedDelay = 100 * time.Millisecond
+const startedDelay = 2 * time.Second
 
 // observer keeps what the runtime has, by pod. It lists on the runtime's hints
 // and takes in at once what this process itself started or removed.

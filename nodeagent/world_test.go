@@ -171,7 +171,8 @@ func (w *world) start() {
 	tasks.Go(func() { _ = recorder.Run(ctx) })
 	tasks.Go(func() {
 		err := Run(ctx, Config{
-			Node: node, NodeIP: netip.MustParseAddr("192.168.0.1"), Store: w.store, Runtime: w.runtime, Network: w.network, Volumes: w.volumes,
+			StartWorkers: 4,
+			Node:         node, NodeIP: netip.MustParseAddr("192.168.0.1"), Store: w.store, Runtime: w.runtime, Network: w.network, Volumes: w.volumes,
 			Recorder: recorder, Capacity: Capacity{MilliCPU: 2000, Memory: 4 << 30, Pods: 110}, LogDir: filepath.Join(w.dir, "logs"),
 			ImagesChanged: w.images, Logger: logger,
 		})
