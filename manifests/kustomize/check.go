@@ -55,9 +55,11 @@ func (t *tree) check(n *node) {
 // fileRefs are the files that a kustomization reads itself.
 func fileRefs(k *types.Kustomization) []string {
 	refs := append(append([]string(nil), k.Crds...), k.Configurations...)
+	//lint:ignore SA1019 people have it
 	for _, p := range append(append([]types.Patch(nil), k.Patches...), k.PatchesJson6902...) {
 		refs = append(refs, p.Path)
 	}
+	//lint:ignore SA1019 people have it
 	for _, p := range k.PatchesStrategicMerge {
 		if !strings.Contains(string(p), "\n") { // otherwise it is the patch itself
 			refs = append(refs, string(p))

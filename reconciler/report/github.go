@@ -68,6 +68,11 @@ func (v view) annotations() []annotation {
 			warnings = append(warnings, a)
 		}
 	}
+	if v.report.Plan != nil && v.report.Plan.Effects != nil {
+		for _, u := range v.report.Plan.Effects.Unfit {
+			warnings = append(warnings, annotation{kind: "warning", title: u.Object + " does not fit", message: counted(u.Pods, "pod") + ": " + u.Reason})
+		}
+	}
 	for _, p := range v.blocked {
 		errs = append(errs, annotation{kind: "error", title: p.title + " cannot be applied", place: p.place, message: p.message})
 	}

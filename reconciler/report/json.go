@@ -96,6 +96,24 @@ type jsonWait struct {
 	jsonObject
 }
 
+type jsonPods struct {
+	jsonHead
+	New       int         `json:"new"`
+	Restarted int         `json:"restarted"`
+	Replaced  int         `json:"replaced"`
+	Moved     int         `json:"moved"`
+	Deleted   int         `json:"deleted"`
+	Scheduled bool        `json:"scheduled"` // nodes are known, and it was tried
+	Unfit     []jsonUnfit `json:"unfit,omitempty"`
+	Notes     []string    `json:"notes,omitempty"`
+}
+
+type jsonUnfit struct {
+	Object string `json:"object"`
+	Pods   int    `json:"pods"`
+	Reason string `json:"reason"`
+}
+
 type jsonSummary struct {
 	jsonHead
 	Text      string `json:"text"`
@@ -171,6 +189,16 @@ func planLines(p *reconciler.Plan) []any {
 	for _, key := range p.Waiting {
 		kind, _ := name(key)
 		out = append(out, jsonWait{jsonLine("wait"), jsonObject{kind, key.Namespace, key.Name}})
+	}
+	if e := p.Effects; e != nil {
+		line := jsonPods{
+			jsonHead: jsonLine("pods"), New: e.New, Restarted: e.Restarted, Replaced: e.Replaced, Moved: e.Moved, Deleted: e.Deleted,
+			Scheduled: e.Scheduled, Notes: e.Notes,
+		}
+		for _, u := range e.Unfit {
+			line.Unfit = append(line.Unfit, jsonUnfit(u))
+		}
+		out = append(out, line)
 	}
 	for _, h := range p.Holds {
 		out = append(out, jsonHold{jsonLine("hold"), h.Source, h.Hash, h.Reasons})

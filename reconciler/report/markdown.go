@@ -105,9 +105,9 @@ func (v view) changes(b *bytes.Buffer, size int) {
 			_, title := name(m.Key)
 			texts = append(texts, fmt.Sprintf("# moved %s  (%s → %s)\n", title, v.path(m.From), v.path(m.To)))
 		}
-	}
-	for _, line := range v.report.Details {
-		texts = append(texts, "# "+clean(line)+"\n")
+		for _, line := range v.report.Plan.Effects.Lines() {
+			texts = append(texts, "# "+line+"\n")
+		}
 	}
 	if len(texts) == 0 {
 		return

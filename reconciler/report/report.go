@@ -29,10 +29,6 @@ type Report struct {
 	Findings manifests.Diagnostics
 	Plan     *reconciler.Plan // nil where errors leave none
 	ExitCode int              // that the process will have
-
-	// Details are more that a person wants to know of the plan, such as which
-	// pods it replaces. They are printed as they are, below the changes.
-	Details []string
 }
 
 // Source is one source as it was read.
@@ -75,7 +71,8 @@ const (
 // Formats are all formats, the default first.
 var Formats = []Format{Text, JSON, GitHub, SARIF, JUnit, Markdown}
 
-// String, Set and Type make a Format the value of a flag.
+// String is the format's name. String, Set and Type make a Format the value of
+// a flag.
 func (f *Format) String() string { return string(*f) }
 
 // Type says in help what the flag takes.

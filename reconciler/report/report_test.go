@@ -77,9 +77,13 @@ func plan() *reconciler.Plan {
 
 func held() report.Report {
 	p := plan()
+	p.Effects = &reconciler.Effects{
+		New: 5, Replaced: 3, Scheduled: true, Notes: []string{"running pods of ReplicationController shop/web stay as they are\n" + hostile},
+		Unfit: []reconciler.Unfit{{Object: "ReplicationController shop/web", Pods: 2, Reason: "2 nodes have too little cpu"}},
+	}
 	p.Problems = []reconciler.Problem{{Key: key(schema.Pods, "db"), Place: at("db.yaml", 1, 1), Message: "the object exists and is not ours"}}
 	p.Holds = []reconciler.Hold{{Source: "ops-1", Hash: "4f2a91c0", Reasons: []string{"it would delete 12 of 20 objects; --max-delete 10,30% allows 10"}}}
-	return report.Report{Sources: sources, Plan: p, ExitCode: 3, Details: []string{"Pods: 5 new, 3 replaced"}}
+	return report.Report{Sources: sources, Plan: p, ExitCode: 3}
 }
 
 var cases = map[string]report.Report{

@@ -38,9 +38,6 @@ func writeText(w io.Writer, v view) error {
 	for line := range strings.Lines(b.String()) {
 		v.planLine(w, strings.TrimSuffix(line, "\n"))
 	}
-	for _, line := range v.report.Details {
-		io.WriteString(w, clean(line)+"\n")
-	}
 	return nil
 }
 
@@ -133,7 +130,9 @@ func (v view) planLine(w io.Writer, line string) {
 		color = yellow
 	case marks[reconciler.Delete], "!":
 		color = red
-	case "·":
+	case "does": // not fit
+		color = yellow
+	case "·", ">", "note:":
 		color = dim
 	case "Plan:", "Changed":
 		color = bold

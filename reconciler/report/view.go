@@ -95,9 +95,25 @@ func cleanPlan(p *reconciler.Plan) *reconciler.Plan {
 	for i := range out.Moves {
 		out.Moves[i].From, out.Moves[i].To = cleanPlace(out.Moves[i].From), cleanPlace(out.Moves[i].To)
 	}
+	out.Effects = cleanEffects(p.Effects)
 	out.Problems = slices.Clone(p.Problems)
 	for i := range out.Problems {
 		out.Problems[i].Place, out.Problems[i].Message = cleanPlace(out.Problems[i].Place), clean(out.Problems[i].Message)
+	}
+	return &out
+}
+
+func cleanEffects(e *reconciler.Effects) *reconciler.Effects {
+	if e == nil {
+		return nil
+	}
+	out := *e
+	out.Notes, out.Unfit = slices.Clone(e.Notes), slices.Clone(e.Unfit)
+	for i := range out.Notes {
+		out.Notes[i] = clean(out.Notes[i])
+	}
+	for i := range out.Unfit {
+		out.Unfit[i].Object, out.Unfit[i].Reason = clean(out.Unfit[i].Object), clean(out.Unfit[i].Reason)
 	}
 	return &out
 }
@@ -172,11 +188,4 @@ func (v view) held() string {
 		out = append(out, clean(h.Message()))
 	}
 	return strings.Join(out, "; ")
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "(none)"
-	}
-	return s
 }
