@@ -92,6 +92,11 @@ func (d *dryRun) look(cmd *cobra.Command, in dryInput, progress *report.Progress
 	if err != nil {
 		return r, err
 	}
+	files := 0
+	for _, s := range snapshots {
+		files += len(s.Files)
+	}
+	spendMemory(files)
 	loader := manifests.NewLoader()
 	loader.Progress = func(done, total int) { progress.Show("files checked", done, total) }
 	base, err := d.readBase(cmd, in, loader, snapshots)
