@@ -164,10 +164,11 @@ func relative(dir, to string) string {
 	return "../" + to
 }
 
-// hosted is what kustomize may take for a repository elsewhere: it reads any
-// scheme, "git@host:path" and "github.com/…" so. It takes more for local than
-// this does; nothing that it would fetch is left out.
-var hosted = regexp.MustCompile(`(?i)^(git::)?github\.com([/:]|$)|:`)
+// hosted is what kustomize may take for a repository elsewhere, even where a
+// directory has that name: it reads any scheme, "git@host:path",
+// "git@host/path" and "github.com/path" so. Some of what matches it would take
+// for local; nothing that it would fetch is left out.
+var hosted = regexp.MustCompile(`(?i)^github\.com(/|$)|:|^[^/]*@`)
 
 func isRemote(ref string) bool { return hosted.MatchString(ref) }
 

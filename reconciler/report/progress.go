@@ -47,7 +47,7 @@ func NewProgress(f *os.File, getenv func(string) string) *Progress {
 		return p
 	}
 	p.w, p.width = f, 80
-	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
 		p.width = width
 	}
 	return p
