@@ -12,7 +12,7 @@ import (
 	"github.com/evenkeel/evenkeel/schema"
 )
 
-// ProtectAnnotation, set to "true" on an object in the cluster, keeps it from
+// ProtectAnnotation keeps an object in the cluster that has it as "true" from
 // being deleted by a plan that nobody has approved.
 const ProtectAnnotation = "evenkeel.io/protect"
 

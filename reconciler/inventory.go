@@ -74,6 +74,7 @@ func headPath(source string) string     { return sourcePrefix(source) + "head" }
 func approvalPath(source string) string {
 	return sourcePrefix(source) + "approval"
 }
+
 func entryPath(source string, key schema.Key) string {
 	return sourcePrefix(source) + "objects/" + key.String()
 }
