@@ -72,8 +72,12 @@ func TestEnvironment(t *testing.T) {
 			{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: local("none"), Optional: &yes}},
 		},
 		Env: []corev1.EnvVar{
-			{Name: "SIZE", Value: "2"}, {Name: "SUM", Value: "$(COLOUR)-$(SIZE)-$(LATER)-$(IMAGE)"}, {Name: "LATER", Value: "x"},
-			{Name: "IP", ValueFrom: field("status.podIP")}, {Name: "NODE", ValueFrom: field("spec.nodeName")}, {Name: "APP", ValueFrom: field("metadata.labels['app']")},
+			{Name: "SIZE", Value: "2"},
+			{Name: "SUM", Value: "$(COLOUR)-$(SIZE)-$(LATER)-$(IMAGE)"},
+			{Name: "LATER", Value: "x"},
+			{Name: "IP", ValueFrom: field("status.podIP")},
+			{Name: "NODE", ValueFrom: field("spec.nodeName")},
+			{Name: "APP", ValueFrom: field("metadata.labels['app']")},
 			{Name: "GONE", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: local("cm"), Key: "none", Optional: &yes}}},
 			{Name: "SECRET", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: local("s"), Key: "KEY"}}},
 		},
@@ -107,8 +111,10 @@ func TestMounts(t *testing.T) {
 	sub := func(_, volumePath, subPath string) (string, error) { return volumePath + "/" + subPath, nil }
 	got, err := mountsFor(pod, c, p, sub)
 	want := []runtime.Mount{
-		{Source: "/v/tmp", Destination: "/data"}, {Source: "/v/tmp", Destination: "/etc", ReadOnly: true},
-		{Source: "/f/resolv", Destination: "/etc/resolv.conf"}, {Source: "/v/cm/hosts", Destination: "/etc/hosts", ReadOnly: true},
+		{Source: "/v/tmp", Destination: "/data"},
+		{Source: "/v/tmp", Destination: "/etc", ReadOnly: true},
+		{Source: "/f/resolv", Destination: "/etc/resolv.conf"},
+		{Source: "/v/cm/hosts", Destination: "/etc/hosts", ReadOnly: true},
 		{Source: "/v/tmp", Destination: "/data/deep/er"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {

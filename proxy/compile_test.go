@@ -89,7 +89,8 @@ func TestCompile(t *testing.T) {
 		},
 		{
 			"no slice: a service to refuse",
-			[]*corev1.Service{service("web", "10.96.0.1", nodePort(30080))}, nil,
+			[]*corev1.Service{service("web", "10.96.0.1", nodePort(30080))},
+			nil,
 			Ruleset{Services: []ServicePort{cluster("web", "10.96.0.1"), node("web", 30080)}},
 		},
 		{
@@ -128,7 +129,8 @@ func TestCompile(t *testing.T) {
 				service("h", corev1.ClusterIPNone), service("unassigned", ""),
 				service("e", "", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }),
 				service("f", "10.96.0.9", func(s *corev1.Service) { s.Labels = map[string]string{proxyNameLabel: "other"} }),
-			}, nil,
+			},
+			nil,
 			Ruleset{},
 		},
 		{
@@ -136,12 +138,14 @@ func TestCompile(t *testing.T) {
 			[]*corev1.Service{
 				service("new", "10.96.0.1", func(s *corev1.Service) { s.CreationTimestamp = metav1.Unix(20, 0) }),
 				service("old", "10.96.0.1", func(s *corev1.Service) { s.CreationTimestamp = metav1.Unix(10, 0) }),
-			}, nil,
+			},
+			nil,
 			Ruleset{Services: []ServicePort{cluster("old", "10.96.0.1")}},
 		},
 		{
 			"the default affinity is three hours",
-			[]*corev1.Service{service("a", "10.96.0.1", func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP })}, nil,
+			[]*corev1.Service{service("a", "10.96.0.1", func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP })},
+			nil,
 			Ruleset{Services: []ServicePort{{
 				Addr: netip.MustParseAddr("10.96.0.1"), Port: 80, Proto: "TCP", Name: "default/a:http", SessionAffinity: 3 * time.Hour,
 			}}},

@@ -5,13 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"log/slog"
 
 	"github.com/evenkeel/evenkeel/schema/registry/etcd/embedded"
 )

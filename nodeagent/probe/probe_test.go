@@ -168,13 +168,22 @@ func TestResolve(t *testing.T) {
 		want  Probe
 		err   string
 	}{
-		"by name": {get(corev1.HTTPGetAction{Path: "/ok?a=b", Port: intstr.FromString("web"), HTTPHeaders: []corev1.HTTPHeader{{Name: "a", Value: "1"}}}),
-			Probe{Timeout: 2 * time.Second, HTTP: &HTTP{"http://10.0.0.1:8080/ok?a=b", http.Header{"A": {"1"}}}}, ""},
-		"by number": {get(corev1.HTTPGetAction{Port: intstr.FromInt32(81), Scheme: "HTTPS", Host: "::1"}),
-			Probe{Timeout: 2 * time.Second, HTTP: &HTTP{"https://[::1]:81/", http.Header{}}}, ""},
+		"by name": {
+			get(corev1.HTTPGetAction{Path: "/ok?a=b", Port: intstr.FromString("web"), HTTPHeaders: []corev1.HTTPHeader{{Name: "a", Value: "1"}}}),
+			Probe{Timeout: 2 * time.Second, HTTP: &HTTP{"http://10.0.0.1:8080/ok?a=b", http.Header{"A": {"1"}}}},
+			"",
+		},
+		"by number": {
+			get(corev1.HTTPGetAction{Port: intstr.FromInt32(81), Scheme: "HTTPS", Host: "::1"}),
+			Probe{Timeout: 2 * time.Second, HTTP: &HTTP{"https://[::1]:81/", http.Header{}}},
+			"",
+		},
 		"no such port": {get(corev1.HTTPGetAction{Port: intstr.FromString("none")}), Probe{}, `probe of container main: it has no port "none"`},
-		"tcp": {corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("web")}}},
-			Probe{TCP: "10.0.0.1:8080"}, ""},
+		"tcp": {
+			corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("web")}}},
+			Probe{TCP: "10.0.0.1:8080"},
+			"",
+		},
 		"nothing": {corev1.Probe{}, Probe{}, "probe of container main: it is neither httpGet, tcpSocket nor exec"},
 	} {
 		got, err := Resolve(&test.probe, container, "10.0.0.1")

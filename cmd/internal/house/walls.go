@@ -33,8 +33,7 @@ type wall struct {
 
 // observers are the packages that look at a whole machine from outside, as a
 // person would, and therefore use whatever shows it.
-// cmd/deps pins modules for packages that are being written.
-var observers = []pattern{"cmd/e2e/...", "cmd/bench/...", "cmd/deps"}
+var observers = []pattern{"cmd/e2e/...", "cmd/bench/..."}
 
 var walls = []wall{
 	// cmd/internal/backend turns the --etcd flags into a client.

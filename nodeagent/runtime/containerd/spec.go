@@ -85,8 +85,10 @@ func hasEnv(env []string, name string) bool {
 // network namespace of one's own.
 func buildNamespaces(n rt.Namespaces, unified bool) []specs.LinuxNamespace {
 	list := []specs.LinuxNamespace{
-		{Type: specs.PIDNamespace}, {Type: specs.MountNamespace},
-		{Type: specs.IPCNamespace, Path: n.IPC}, {Type: specs.UTSNamespace, Path: n.UTS},
+		{Type: specs.PIDNamespace},
+		{Type: specs.MountNamespace},
+		{Type: specs.IPCNamespace, Path: n.IPC},
+		{Type: specs.UTSNamespace, Path: n.UTS},
 	}
 	if n.Net != "" {
 		list = append(list, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: n.Net})

@@ -82,19 +82,29 @@ func TestDecide(t *testing.T) {
 		starting bool
 		want     rt.Status
 	}{
-		"running": {started, &task.Process{Status: task.Status_RUNNING, Pid: 9}, false,
-			with(started, func(s *rt.Status) { s.State, s.PID = rt.Running, 9 })},
-		"stopped": {started, &task.Process{Status: task.Status_STOPPED, ExitStatus: 2, ExitedAt: timestamppb.New(at.Add(2 * time.Second))}, false,
-			with(started, func(s *rt.Status) { s.State, s.ExitCode, s.FinishedAt = rt.Exited, 2, at.Add(2*time.Second) })},
-		"task gone after a start": {started, nil, false,
-			with(started, func(s *rt.Status) { s.State, s.ExitCode, s.FinishedAt = rt.Exited, 137, now })},
+		"running": {
+			started, &task.Process{Status: task.Status_RUNNING, Pid: 9}, false,
+			with(started, func(s *rt.Status) { s.State, s.PID = rt.Running, 9 }),
+		},
+		"stopped": {
+			started, &task.Process{Status: task.Status_STOPPED, ExitStatus: 2, ExitedAt: timestamppb.New(at.Add(2 * time.Second))}, false,
+			with(started, func(s *rt.Status) { s.State, s.ExitCode, s.FinishedAt = rt.Exited, 2, at.Add(2*time.Second) }),
+		},
+		"task gone after a start": {
+			started, nil, false,
+			with(started, func(s *rt.Status) { s.State, s.ExitCode, s.FinishedAt = rt.Exited, 137, now }),
+		},
 		"task not there yet": {fresh, nil, true, fresh.status},
 		"never started":      {fresh, nil, false, fresh.status},
 		"task made":          {fresh, &task.Process{Status: task.Status_CREATED}, false, fresh.status},
-		"start not noted": {fresh, &task.Process{Status: task.Status_RUNNING, Pid: 9}, false,
-			with(fresh, func(s *rt.Status) { s.State, s.PID, s.StartedAt = rt.Running, 9, at })},
-		"shim does not answer": {started, &task.Process{Status: task.Status_UNKNOWN}, false,
-			with(started, func(s *rt.Status) { s.State = rt.Unknown })},
+		"start not noted": {
+			fresh, &task.Process{Status: task.Status_RUNNING, Pid: 9}, false,
+			with(fresh, func(s *rt.Status) { s.State, s.PID, s.StartedAt = rt.Running, 9, at }),
+		},
+		"shim does not answer": {
+			started, &task.Process{Status: task.Status_UNKNOWN}, false,
+			with(started, func(s *rt.Status) { s.State = rt.Unknown }),
+		},
 		"exit noted, shim gone": {noted, nil, false, noted.status},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +135,8 @@ func TestCapabilities(t *testing.T) {
 
 func TestMounts(t *testing.T) {
 	got := buildMounts([]rt.Mount{
-		{Source: "/a", Destination: "/data/deep"}, {Source: "/b", Destination: "/data", ReadOnly: true},
+		{Source: "/a", Destination: "/data/deep"},
+		{Source: "/b", Destination: "/data", ReadOnly: true},
 		{Source: "/c", Destination: "/dev/shm/"},
 	}, false)
 	var order []string

@@ -102,19 +102,30 @@ func TestCompute(t *testing.T) {
 		{"from nothing", 3, nil, nil, decision{Create: 3}},
 		{"one where nothing is said", 0, unsaid, nil, decision{Create: 1}},
 		{"enough", 1, nil, []*corev1.Pod{podNamed("a", mine, labelled("v", "2"))}, decision{Replicas: 1, Labeled: 1}},
-		{"replaces the dead and the going", 2, nil,
+		{
+			"replaces the dead and the going", 2, nil,
 			[]*corev1.Pod{podNamed("a", mine, in(corev1.PodFailed)), podNamed("b", mine, in(corev1.PodSucceeded)), podNamed("c", mine, going)},
-			decision{Create: 2}},
-		{"adopts only what nobody owns and is not going", 3, nil,
+			decision{Create: 2},
+		},
+		{
+			"adopts only what nobody owns and is not going", 3, nil,
 			[]*corev1.Pod{podNamed("a"), podNamed("b", owned("other")), podNamed("c", going), podNamed("d", in(corev1.PodFailed)), podNamed("e", labelled("app", "db"))},
-			decision{Create: 2, Adopt: []string{"a"}, Replicas: 1}},
-		{"adopts and gives up what is too many", 1, nil, []*corev1.Pod{podNamed("a", ready(1), bound("n")), podNamed("b", mine)},
-			decision{Adopt: []string{"a"}, Delete: []string{"b"}, Replicas: 2, Ready: 1, Available: 1}},
-		{"releases what matches no more", 1, nil, []*corev1.Pod{podNamed("a", mine, labelled("app", "debug"))},
-			decision{Create: 1, Release: []string{"a"}}},
+			decision{Create: 2, Adopt: []string{"a"}, Replicas: 1},
+		},
+		{
+			"adopts and gives up what is too many", 1, nil,
+			[]*corev1.Pod{podNamed("a", ready(1), bound("n")), podNamed("b", mine)},
+			decision{Adopt: []string{"a"}, Delete: []string{"b"}, Replicas: 2, Ready: 1, Available: 1},
+		},
+		{
+			"releases what matches no more", 1, nil,
+			[]*corev1.Pod{podNamed("a", mine, labelled("app", "debug"))},
+			decision{Create: 1, Release: []string{"a"}},
+		},
 		{"a deleted controller does nothing but let go", 2, deleted, []*corev1.Pod{podNamed("a"), podNamed("b", mine)}, decision{Replicas: 1}},
 		{"scale to zero", 0, nil, []*corev1.Pod{podNamed("a", mine)}, decision{Delete: []string{"a"}, Replicas: 1}},
-		{"least useful first", 1, nil,
+		{
+			"least useful first", 1, nil,
 			[]*corev1.Pod{
 				podNamed("best", mine, bound("n1"), ready(100), created(1)),
 				podNamed("younger ready", mine, bound("n2"), ready(50), created(1)),
@@ -129,9 +140,13 @@ func TestCompute(t *testing.T) {
 			decision{
 				Delete:   []string{"unbound and new", "unbound", "pending", "not ready", "doubled", "doubled too", "younger ready", "restarted"},
 				Replicas: 9, Ready: 5, Available: 5,
-			}},
-		{"available after minReadySeconds", 2, minReady, []*corev1.Pod{podNamed("a", mine, ready(10)), podNamed("b", mine, ready(4)), podNamed("c", mine, ready(1), going)},
-			decision{Replicas: 2, Ready: 2, Available: 1, Again: 6 * time.Second}},
+			},
+		},
+		{
+			"available after minReadySeconds", 2, minReady,
+			[]*corev1.Pod{podNamed("a", mine, ready(10)), podNamed("b", mine, ready(4)), podNamed("c", mine, ready(1), going)},
+			decision{Replicas: 2, Ready: 2, Available: 1, Again: 6 * time.Second},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rc := controllerOf(c.replicas)
