@@ -67,8 +67,22 @@ func (r *Registries) allocate(svc, old *corev1.Service, attempt int) error {
 			svc.Spec.ClusterIP = r.pickIP(svc, attempt).String()
 		}
 		svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
+		if err := r.inServiceRange(svc); err != nil {
+			return err
+		}
 	}
 	return r.allocatePorts(svc, old, attempt)
+}
+
+// inServiceRange refuses a cluster IP that was asked for and is no address for
+// services; what is no address at all is validation's to say.
+func (r *Registries) inServiceRange(svc *corev1.Service) error {
+	ip, err := netip.ParseAddr(svc.Spec.ClusterIP)
+	if err != nil || r.cfg.ServiceCIDR.Contains(ip) {
+		return nil
+	}
+	return invalidService(svc, field.Invalid(field.NewPath("spec", "clusterIP"), svc.Spec.ClusterIP,
+		fmt.Sprintf("the provided IP is not in the valid range. The range of valid IPs is %s", r.cfg.ServiceCIDR)))
 }
 
 func (r *Registries) allocatePorts(svc, old *corev1.Service, attempt int) error {
@@ -84,6 +98,10 @@ func (r *Registries) allocatePorts(svc, old *corev1.Service, attempt int) error 
 		}
 		if p.NodePort == 0 {
 			p.NodePort = keptPort(*p, old)
+		}
+		if p.NodePort != 0 && (p.NodePort < r.cfg.NodePorts.First || p.NodePort > r.cfg.NodePorts.Last) {
+			return invalidService(svc, field.Invalid(field.NewPath("spec", "ports").Index(i).Child("nodePort"), p.NodePort,
+				fmt.Sprintf("provided port is not in the valid range. The range of valid ports is %d-%d", r.cfg.NodePorts.First, r.cfg.NodePorts.Last)))
 		}
 		if p.NodePort == 0 {
 			p.NodePort = r.freePort(svc, i, attempt, taken)

@@ -190,6 +190,12 @@ func TestServiceClaims(t *testing.T) {
 	if _, err := services.Create(t.Context(), service("b", "", 30080)); !apierrors.IsInvalid(err) {
 		t.Errorf("same node port: %v", err)
 	}
+	if _, err := services.Create(t.Context(), service("b", "192.0.2.1", 0)); !apierrors.IsInvalid(err) {
+		t.Errorf("address outside of the range: %v", err)
+	}
+	if _, err := services.Create(t.Context(), service("b", "", 70080)); !apierrors.IsInvalid(err) {
+		t.Errorf("node port outside of the range: %v", err)
+	}
 	if err := services.Delete(t.Context(), "default", "a"); err != nil {
 		t.Fatal(err)
 	}
