@@ -31,6 +31,9 @@ func (s *Source) connect(ctx context.Context, do func(transport.AuthMethod) erro
 		return err
 	}
 	err = do(auth)
+	if err != nil && s.place.endpoint.Protocol == "ssh" {
+		return refused(err)
+	}
 	if !errors.Is(err, transport.ErrAuthenticationRequired) || !strings.HasPrefix(s.place.endpoint.Protocol, "http") {
 		return err
 	}
@@ -39,6 +42,15 @@ func (s *Source) connect(ctx context.Context, do func(transport.AuthMethod) erro
 		return fmt.Errorf("%w: put credentials into the environment (%s, %s), .netrc or git's credential helper", err, envUser, envPassword)
 	}
 	return do(helped)
+}
+
+// refused says what to do when an ssh server takes no key, for which its client
+// has no typed error.
+func refused(err error) error {
+	if strings.Contains(err.Error(), "unable to authenticate") {
+		return fmt.Errorf("%w: the server does not know this key; register its public half there, or name another key file in %s", err, envKey)
+	}
+	return err
 }
 
 // authFor finds credentials: in the URL, in the environment, in .netrc; for
@@ -71,24 +83,28 @@ func sshAuth(e *transport.Endpoint, env func(string) string) (transport.AuthMeth
 	if user == "" {
 		user = "git"
 	}
+	known := hostKeys(e)
 	if e.Password != "" {
-		return &ssh.Password{User: user, Password: e.Password}, nil
+		return &ssh.Password{User: user, Password: e.Password, HostKeyCallbackHelper: known}, nil
 	}
 	if file := env(envKey); file != "" {
 		keys, err := ssh.NewPublicKeysFromFile(user, file, "")
 		if err != nil {
 			return nil, fmt.Errorf("ssh key %s: %w", file, err)
 		}
+		keys.HostKeyCallbackHelper = known
 		return keys, nil
 	}
 	if env("SSH_AUTH_SOCK") != "" {
 		if agent, err := ssh.NewSSHAgentAuth(user); err == nil {
+			agent.HostKeyCallbackHelper = known
 			return agent, nil
 		}
 	}
 	for _, name := range []string{"id_ed25519", "id_ecdsa", "id_rsa"} {
 		keys, err := ssh.NewPublicKeysFromFile(user, filepath.Join(env("HOME"), ".ssh", name), "")
 		if err == nil {
+			keys.HostKeyCallbackHelper = known
 			return keys, nil
 		}
 	}
