@@ -290,16 +290,17 @@ func (s *Set) add(objects []*parsed, file *File, first map[schema.Key]Position, 
 		begin := o.places.all[0]
 		at := Position{Source: s.Source, File: file.Path, Line: int(begin.line), Column: int(begin.column), Document: o.document}
 		if before, ok := first[o.key]; ok {
-			place := before.String()
+			place, message := before.String(), o.key.String()+" is declared twice"
 			if file.Trace != nil {
 				place = before.File // the same line may be rendered twice
 			}
 			if many {
 				place = before.Source + ": " + place
+				message += ", " + declaring(before.Source, s.Source)
 			}
 			found = append(found, file.traced(Diagnostic{
 				Code: codeDeclaredTwice, Position: at, Object: o.name,
-				Message: o.key.String() + " is declared twice", Suggestion: "first declared at " + place,
+				Message: message, Suggestion: "first declared at " + place,
 			}))
 			continue
 		}
@@ -307,6 +308,15 @@ func (s *Set) add(objects []*parsed, file *File, first map[schema.Key]Position, 
 		s.Items = append(s.Items, Item{Key: o.key, Title: o.name, Object: o.object, Declared: o.declared, Hash: o.hash, Place: file.where(at), places: o.places, trace: file.Trace})
 	}
 	return found
+}
+
+// declaring names the sources of two declarations, since a position does not
+// show its source.
+func declaring(first, again string) string {
+	if first == again {
+		return "both in source " + again
+	}
+	return "in source " + first + " and again in source " + again
 }
 
 // Find returns the item of a key, or false.

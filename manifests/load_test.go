@@ -162,8 +162,8 @@ func TestDeclaredTwice(t *testing.T) {
 		snapshot("one", "a.yaml", podYAML, "b.yaml", "# again\n"+podYAML),
 		snapshot("two", "c.yaml", podYAML))
 	want := []string{
-		"b.yaml:2:1: error[E0401]: pods/default/web is declared twice (Pod web); first declared at one: a.yaml:1:1",
-		"c.yaml:1:1: error[E0401]: pods/default/web is declared twice (Pod web); first declared at one: a.yaml:1:1",
+		"b.yaml:2:1: error[E0401]: pods/default/web is declared twice, both in source one (Pod web); first declared at one: a.yaml:1:1",
+		"c.yaml:1:1: error[E0401]: pods/default/web is declared twice, in source one and again in source two (Pod web); first declared at one: a.yaml:1:1",
 	}
 	var got []string
 	for _, d := range found {
