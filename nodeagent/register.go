@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
@@ -23,6 +24,7 @@ import (
 func (a *agent) register(ctx context.Context) error {
 	said, read := []byte(nil), false
 	var ready corev1.NodeCondition
+	var seen runtimeSeen
 	for ctx.Err() == nil {
 		err := error(nil)
 		if !read {
@@ -31,7 +33,7 @@ func (a *agent) register(ctx context.Context) error {
 			}
 		}
 		if err == nil {
-			ready, said, err = a.reportNode(ctx, ready, said)
+			ready, said, err = a.reportNode(ctx, &seen, ready, said)
 		}
 		if err != nil && ctx.Err() == nil {
 			a.cfg.Logger.Warn("node status not written, will be tried again", "error", err)
@@ -73,14 +75,42 @@ func readyIn(status []byte) corev1.NodeCondition {
 	return corev1.NodeCondition{}
 }
 
+// runtimeGrace is how long the container runtime may be away before the node
+// is no longer ready, as long as the kubelet gives it. What runs goes on running
+// meanwhile: a restart of the runtime must not take the pods out of service.
+const runtimeGrace = 30 * time.Second
+
+// runtimeSeen is what is known of the container runtime.
+type runtimeSeen struct {
+	version string    // as it last answered
+	away    time.Time // since when it does not; zero while it does
+}
+
+// ask asks the runtime again, and returns the error of one that has been away
+// for too long.
+func (s *runtimeSeen) ask(ctx context.Context, rt runtime.Runtime) error {
+	version, err := rt.Version(ctx)
+	switch {
+	case err == nil:
+		s.version, s.away = version, time.Time{}
+		return nil
+	case s.away.IsZero():
+		s.away = time.Now()
+	}
+	if s.version != "" && time.Since(s.away) < runtimeGrace {
+		return nil
+	}
+	return err
+}
+
 // reportNode writes the node's status if it is not what was said before.
-func (a *agent) reportNode(ctx context.Context, before corev1.NodeCondition, said []byte) (corev1.NodeCondition, []byte, error) {
-	version, down := a.cfg.Runtime.Version(ctx)
+func (a *agent) reportNode(ctx context.Context, seen *runtimeSeen, before corev1.NodeCondition, said []byte) (corev1.NodeCondition, []byte, error) {
+	down := seen.ask(ctx, a.cfg.Runtime)
 	if ctx.Err() != nil {
 		return before, said, ctx.Err()
 	}
 	ready := readyCondition(before, down, isClosed(a.settled), time.Now())
-	status, err := schema.Encode(a.nodeStatus(ready, version))
+	status, err := schema.Encode(a.nodeStatus(ready, seen.version))
 	if err != nil || bytes.Equal(status, said) {
 		return ready, said, err
 	}

@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -105,6 +107,7 @@ type Node struct {
 	runtime *containerd.Runtime
 	network *network.Network
 	volumes *volume.Manager
+	private string // socket of a containerd of our own, or ""
 }
 
 // cgroupRoot is the parent of the node's pods' cgroups.
@@ -121,11 +124,14 @@ func Open(ctx context.Context, f Flags, logger *slog.Logger) (*Node, error) {
 	if _, err := exec.LookPath(f.OCIRuntime); err != nil {
 		return nil, fmt.Errorf("%s is not installed: apt-get install %s", f.OCIRuntime, f.OCIRuntime)
 	}
-	address, err := f.containerd(ctx, logger)
+	address, private, err := f.containerd(ctx, logger)
 	if err != nil {
 		return nil, err
 	}
 	n := &Node{flags: f, logger: logger}
+	if private {
+		n.private = address
+	}
 	n.runtime, err = containerd.New(ctx, containerd.Config{
 		Address: address, Node: f.Name, OCIRuntime: f.OCIRuntime, PlainHTTP: f.PlainHTTP,
 		StateDir: filepath.Join(f.RunDir, "exec"), CgroupRoot: f.cgroupRoot(), Logger: logger,
@@ -157,16 +163,41 @@ func (n *Node) openRest() error {
 	return err
 }
 
-// containerd finds the daemon to use.
-func (f *Flags) containerd(ctx context.Context, logger *slog.Logger) (string, error) {
+// containerd finds the daemon to use; private is one of our own.
+func (f *Flags) containerd(ctx context.Context, logger *slog.Logger) (address string, private bool, err error) {
 	if f.Containerd != "" {
 		_, err := containerd.Detect(ctx, f.Containerd)
-		return f.Containerd, err
+		return f.Containerd, false, err
 	}
 	if _, err := containerd.Detect(ctx, containerd.SystemAddress); err == nil {
-		return containerd.SystemAddress, nil
+		return containerd.SystemAddress, false, nil
 	}
-	return containerd.StartPrivate(ctx, containerd.PrivateConfig{Dir: f.privateDir(), Logger: logger})
+	address, err = containerd.StartPrivate(ctx, containerd.PrivateConfig{Dir: f.privateDir(), Logger: logger})
+	return address, true, err
+}
+
+// containerdCheck is how often a containerd of our own is looked at.
+const containerdCheck = 3 * time.Second
+
+// keepContainerd starts a containerd of our own again when it is gone; its
+// containers have run on meanwhile. The machine's own is its owner's to mend.
+func (n *Node) keepContainerd(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(containerdCheck):
+		}
+		conn, err := net.Dial("unix", n.private)
+		if err == nil {
+			_ = conn.Close()
+			continue
+		}
+		n.logger.Warn("containerd is gone, starting it again", "socket", n.private, "error", err)
+		if _, err := containerd.StartPrivate(ctx, containerd.PrivateConfig{Dir: n.flags.privateDir(), Logger: n.logger}); err != nil && ctx.Err() == nil {
+			n.logger.Error("containerd not started, will be tried again", "error", err)
+		}
+	}
 }
 
 // Close releases connections; everything that runs goes on.
@@ -204,6 +235,9 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return recorder.Run(ctx) })
+	if n.private != "" {
+		g.Go(func() error { return n.keepContainerd(ctx) })
+	}
 	if n.flags.Images != "" {
 		// What is there is loaded before the agent starts, so that no pod asks
 		// a registry for an image that is on its way.
