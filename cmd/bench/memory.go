@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,16 +34,16 @@ func measureMemory(ctx context.Context, bin string, _ int) ([]Result, error) {
 }
 
 func (s *stage) upMemory(ctx context.Context) ([]Result, error) {
-	rest(ctx)
-	out, err := residents("reconcile up, idle", 150, s.up.Process.Pid)
+	pause(ctx, idle)
+	out, err := residents(ctx, "reconcile up, idle", 150, s.up.Process.Pid)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.holdPods(ctx); err != nil {
 		return nil, err
 	}
-	rest(ctx)
-	with, err := residents("reconcile up, 30 pods", 0, s.up.Process.Pid)
+	pause(ctx, idle)
+	with, err := residents(ctx, "reconcile up, 30 pods", 0, s.up.Process.Pid)
 	return append(out, with...), err
 }
 
@@ -96,9 +96,9 @@ func threeMemory(ctx context.Context, bin string) ([]Result, error) {
 		}
 		started = append(started, cmd)
 	}
-	rest(ctx)
+	pause(ctx, idle)
 	for _, cmd := range started {
-		results, err := residents(filepath.Base(cmd.Path)+", idle", 0, cmd.Process.Pid)
+		results, err := residents(ctx, filepath.Base(cmd.Path)+", idle", 0, cmd.Process.Pid)
 		if err != nil {
 			return nil, err
 		}
@@ -113,30 +113,50 @@ func threeMemory(ctx context.Context, bin string) ([]Result, error) {
 	return out, nil
 }
 
-func rest(ctx context.Context) {
+func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(idle):
+	case <-time.After(d):
 	}
 }
 
-// residents reads a process's resident memory: all of it, and what is not
-// backed by files.
-func residents(name string, limit float64, pid int) ([]Result, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+// readings is how often a process's memory is read, a second apart.
+const readings = 5
+
+// residents reads a process's resident memory several times: all of it, and
+// what is not backed by files.
+func residents(ctx context.Context, name string, limit float64, pid int) ([]Result, error) {
+	var all, anonymous []float64
+	for i := range readings {
+		if i > 0 {
+			pause(ctx, time.Second)
+		}
+		one, some, err := resident(pid)
+		if err != nil {
+			return nil, err
+		}
+		all, anonymous = append(all, one), append(anonymous, some)
+	}
+	return []Result{
+		summary(name+", resident", "MiB", limit, all),
+		summary(name+", anonymous", "MiB", 0, anonymous),
+	}, ctx.Err()
+}
+
+// resident is a process's memory in MiB.
+func resident(pid int) (all, anonymous float64, err error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return nil, err
+		return 0, 0, err
 	}
-	defer f.Close()
-	var out []Result
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	for line := range strings.Lines(string(data)) {
 		var kib float64
-		if _, err := fmt.Sscanf(lines.Text(), "VmRSS: %f kB", &kib); err == nil {
-			out = append(out, summary(name+", resident", "MiB", limit, []float64{kib / 1024}))
+		if _, err := fmt.Sscanf(line, "VmRSS: %f kB", &kib); err == nil {
+			all = kib / 1024
 		}
-		if _, err := fmt.Sscanf(lines.Text(), "RssAnon: %f kB", &kib); err == nil {
-			out = append(out, summary(name+", anonymous", "MiB", 0, []float64{kib / 1024}))
+		if _, err := fmt.Sscanf(line, "RssAnon: %f kB", &kib); err == nil {
+			anonymous = kib / 1024
 		}
 	}
-	return out, nil
+	return all, anonymous, nil
 }
