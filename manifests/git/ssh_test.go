@@ -215,23 +215,28 @@ func TestSSHRefuses(t *testing.T) {
 	}{
 		"host not known": {
 			func(s *sshServer, _ cryptossh.PublicKey) { s.trust() },
-			file, []string{"key is unknown", "SHA256:", "ssh-keyscan -p ", " 127.0.0.1 >> ~/.ssh/known_hosts"},
+			file,
+			[]string{"key is unknown", "SHA256:", "ssh-keyscan -p ", " 127.0.0.1 >> ~/.ssh/known_hosts"},
 		},
 		"no known_hosts": {
 			func(s *sshServer, _ cryptossh.PublicKey) { t.Setenv("SSH_KNOWN_HOSTS", filepath.Join(bare, "none")) },
-			file, []string{"known_hosts", "ssh-keyscan -p "},
+			file,
+			[]string{"known_hosts", "ssh-keyscan -p "},
 		},
 		"another host key": {
 			func(s *sshServer, _ cryptossh.PublicKey) { s.trust(other) },
-			file, []string{"key mismatch", "the host shows ssh-ed25519 SHA256:", "known_hosts:1 has another"},
+			file,
+			[]string{"key mismatch", "the host shows ssh-ed25519 SHA256:", "known_hosts:1 has another"},
 		},
 		"another key of ours": {
 			func(s *sshServer, ed cryptossh.PublicKey) { s.trust(ed) },
-			strange, []string{"unable to authenticate", "register its public half", envKey},
+			strange,
+			[]string{"unable to authenticate", "register its public half", envKey},
 		},
 		"no such repository": {
 			func(s *sshServer, ed cryptossh.PublicKey) { s.trust(ed) },
-			file, []string{"repository not found"},
+			file,
+			[]string{"repository not found"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
