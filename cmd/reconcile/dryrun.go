@@ -47,7 +47,7 @@ func (d *dryRun) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&d.enabled, "dry-run", false, "read, validate and diff, print the plan, change nothing")
 	cmd.Flags().BoolVar(&d.detailed, "detailed-exitcode", false, "with --dry-run: exit 2 when changes are pending")
 	cmd.Flags().StringVar(&d.base, "base", "", "with --dry-run: plan against what this revision of the same repository declares, without a cluster: what would merging change?")
-	cmd.Flags().StringVar(&d.state, "state", "", "with --dry-run: plan against a file that `reconcile export` wrote, - for stdin")
+	cmd.Flags().StringVar(&d.state, "state", "", "with --dry-run: plan against a `FILE` that reconcile export wrote, - for stdin")
 	cmd.Flags().StringArrayVar(&d.nodes, "nodes", nil, "with --dry-run: place pods on nodes like these, 3x4cpu,8Gi, and not on the known ones; may be repeated")
 	d.format = report.Text
 	cmd.Flags().VarP(&d.format, "output", "o", "with --dry-run: text, json (one object a line), github, sarif, junit or markdown (see docs/ci.md)")
