@@ -23,7 +23,7 @@ func mixOf(i, version int) manifest {
 	team := fmt.Sprintf("team-%02d", i/teamSize)
 	app := i % teamSize / 4
 	kind := []string{"settings", "controller", "service", "pod"}[i%4]
-	m := manifest{path: fmt.Sprintf("%s/app-%02d/%s.yaml", team, app, kind)}
+	m := manifest{path: fmt.Sprintf("%s/app-%02d-%s.yaml", team, app, kind)}
 	switch {
 	case i%teamSize == 0:
 		m.path = team + "/namespace.yaml"

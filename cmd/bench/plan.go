@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -145,6 +146,7 @@ func decodeAll(dir string) error {
 		if err != nil {
 			return err
 		}
-		return yaml.UnmarshalStrict(data, into[entry.Name()]())
+		_, kind := filepath.Split(strings.ReplaceAll(path, "-", "/")) // app-01-pod.yaml
+		return yaml.UnmarshalStrict(data, into[kind]())
 	})
 }
