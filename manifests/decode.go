@@ -23,6 +23,7 @@ type decoder struct {
 	secret bool
 	masked bool // the whole document may hold secrets
 
+	scratch *scratch
 	json    []byte
 	places  places
 	sink    *[]Diagnostic // findings of the document
@@ -85,7 +86,9 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, p *plan, f *support.F
 	d.json = append(d.json, '{')
 	first := len(d.json)
 	root := at == 0
-	for _, pr := range d.implied(d.pairs(n), n, p, at) {
+	pairs := d.implied(d.pairs(n), n, p, at)
+	defer d.scratch.give(pairs)
+	for _, pr := range pairs {
 		field, known := p.fields[pr.key]
 		switch {
 		case !known:
@@ -136,7 +139,9 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, p *plan, f *support.Fie
 	d.json = append(d.json, '{')
 	first := len(d.json)
 	pairs := d.pairs(n)
+	defer d.scratch.give(pairs)
 	m := reflect.MakeMapWithSize(v.Type(), len(pairs))
+	key, elem := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
 	for _, pr := range pairs {
 		child := d.enter(pr, at)
 		below := f.Child(pr.key)
@@ -145,13 +150,14 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, p *plan, f *support.Fie
 			below = support.Everything
 		}
 		d.key(first, pr.key)
-		elem := reflect.New(v.Type().Elem()).Elem()
+		elem.SetZero()
 		if isNull(pr.value) {
 			d.zero(p.elem)
 		} else {
 			d.descend(pr, elem, p.elem, below, child)
 		}
-		m.SetMapIndex(reflect.ValueOf(pr.key).Convert(v.Type().Key()), elem)
+		key.SetString(pr.key)
+		m.SetMapIndex(key, elem)
 	}
 	v.Set(m)
 	d.json = append(d.json, '}')

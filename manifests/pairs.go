@@ -18,9 +18,10 @@ type pair struct {
 }
 
 // pairs returns the keys of a mapping in order of name, with merged mappings
-// ("<<") taken in and doubled keys reported.
+// ("<<") taken in and doubled keys reported. Whoever is done with them gives
+// them back to the scratch memory.
 func (d *decoder) pairs(n *yaml.Node) []pair {
-	pairs := make([]pair, 0, len(n.Content)/2)
+	pairs := d.scratch.take(len(n.Content) / 2)
 	var merges []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, aliasedKey := follow(n.Content[i])
@@ -90,13 +91,15 @@ func (d *decoder) merge(pairs []pair, merges []*yaml.Node, depth int) []pair {
 		if !d.countAliased(m, 1+len(m.Content)/2) {
 			return pairs
 		}
-		for _, pr := range d.pairs(m) {
+		merged := d.pairs(m)
+		for _, pr := range merged {
 			i, found := slices.BinarySearchFunc(pairs, pr.key, comparePair)
 			if !found {
 				pr.aliased = true
 				pairs = slices.Insert(pairs, i, pr)
 			}
 		}
+		d.scratch.give(merged)
 	}
 	return pairs
 }

@@ -38,6 +38,7 @@ type parsed struct {
 // parser reads one document.
 type parser struct {
 	doc      *document
+	scratch  *scratch
 	masked   bool
 	aliased  int // values reached through aliases
 	objects  []*parsed
@@ -48,7 +49,8 @@ var secretKind = regexp.MustCompile(`kind["']?\s*:\s*["']?Secret`)
 
 // parseDocument reads all objects of one document.
 func parseDocument(doc *document) ([]*parsed, []Diagnostic) {
-	p := &parser{doc: doc, masked: secretKind.Match(doc.text)}
+	p := &parser{doc: doc, scratch: scratches.Get().(*scratch), masked: secretKind.Match(doc.text)}
+	defer p.scratch.release()
 	root, ok := p.nodes()
 	if !ok {
 		return nil, p.findings
@@ -101,7 +103,7 @@ func tooDeep(n *yaml.Node, depth int) *yaml.Node {
 }
 
 func (p *parser) newDecoder(object string) *decoder {
-	return &decoder{doc: p.doc, object: object, masked: p.masked, sink: &p.findings, aliased: &p.aliased}
+	return &decoder{doc: p.doc, scratch: p.scratch, object: object, masked: p.masked, sink: &p.findings, aliased: &p.aliased}
 }
 
 // read takes one object or list. The kind is what a typed list's items have
@@ -133,7 +135,9 @@ func (p *parser) list(d *decoder, n *yaml.Node, h header, depth int) {
 	if item := strings.TrimSuffix(h.gvk.Kind, "List"); item != "" {
 		implied = h.gvk.GroupVersion().WithKind(item)
 	}
-	for _, pr := range d.pairs(n) {
+	pairs := d.pairs(n)
+	defer d.scratch.give(pairs)
+	for _, pr := range pairs {
 		switch pr.key {
 		case "apiVersion", "kind", "metadata":
 		case "items":
@@ -161,6 +165,8 @@ func (p *parser) object(n *yaml.Node, h header) {
 	d := p.newDecoder(h.name)
 	d.kind, d.secret = h.kind, h.kind == schema.Secrets
 	obj := h.kind.New()
+	d.json, d.places = p.scratch.json[:0], p.scratch.places.empty()
+	defer func() { p.scratch.json, p.scratch.places = d.json, d.places }()
 	d.places.add(-1, "", 0, d.line(n), n.Column)
 	v := reflect.ValueOf(obj).Elem()
 	before := len(p.findings)
@@ -181,10 +187,9 @@ func (p *parser) object(n *yaml.Node, h header) {
 	validation.Default(obj)
 	p.findings = append(p.findings[:before], d.validate(obj, p.findings[before:])...)
 	sum := sha256.Sum256(declared)
-	kept := &places{all: slices.Clone(d.places.all)} // and not the decoder with the text
 	p.objects = append(p.objects, &parsed{
 		key: schema.KeyOf(obj), name: h.name, object: obj, declared: slices.Clone(declared),
-		hash: hex.EncodeToString(sum[:16]), document: p.doc.number, places: kept,
+		hash: hex.EncodeToString(sum[:16]), document: p.doc.number, places: d.places.clone(),
 	})
 }
 

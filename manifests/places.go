@@ -1,15 +1,18 @@
 package manifests
 
 import (
+	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // place is where one field, map key or list item stands in its file: a key's
 // place is its value's if that is a scalar, and otherwise its own.
+// It holds no pointer, so that many of them cost the garbage collector nothing.
 type place struct {
-	name   string // field or key; "" for a list item
-	index  int32  // of a list item
+	at     int32 // where the name of a field or key begins; the index of a list item
+	length int32 // of the name; 0 for a list item
 	parent int32
 	line   int32
 	column int32
@@ -18,14 +21,48 @@ type place struct {
 // places are all places of an object, parents before children. The first is
 // the object itself.
 type places struct {
-	all []place
+	all   []place
+	names []byte // what the places are called, often several in the same bytes
 }
+
+// sharedNames is within how many bytes a name is looked for before it is
+// written once more.
+const sharedNames = 512
 
 type lineColumn struct{ line, column int }
 
 func (p *places) add(parent int32, name string, index int, line, column int) int32 {
-	p.all = append(p.all, place{name: name, index: int32(index), parent: parent, line: int32(line), column: int32(column)})
+	pl := place{at: int32(index), length: int32(len(name)), parent: parent, line: int32(line), column: int32(column)}
+	if name != "" {
+		pl.at = p.write(name)
+	}
+	p.all = append(p.all, pl)
 	return int32(len(p.all) - 1)
+}
+
+// write returns where a name begins in names.
+func (p *places) write(name string) int32 {
+	if at := bytes.Index(p.names[:min(len(p.names), sharedNames)], []byte(name)); at >= 0 {
+		return int32(at)
+	}
+	p.names = append(p.names, name...)
+	return int32(len(p.names) - len(name))
+}
+
+// name is a place's field or key, "" for a list item.
+func (p *places) name(pl place) string {
+	if pl.length == 0 {
+		return ""
+	}
+	return string(p.names[pl.at : pl.at+pl.length])
+}
+
+// empty returns places without any, in the same memory.
+func (p *places) empty() places { return places{all: p.all[:0], names: p.names[:0]} }
+
+// clone returns a copy that shares nothing.
+func (p *places) clone() *places {
+	return &places{all: slices.Clone(p.all), names: slices.Clone(p.names)}
 }
 
 // path gives the path of a place as Kubernetes writes it.
@@ -34,16 +71,16 @@ func (p *places) path(at int32) string {
 		return ""
 	}
 	pl := p.all[at]
-	above := p.path(pl.parent)
+	above, name := p.path(pl.parent), p.name(pl)
 	switch {
-	case pl.name == "":
-		return above + "[" + strconv.Itoa(int(pl.index)) + "]"
+	case name == "":
+		return above + "[" + strconv.Itoa(int(pl.at)) + "]"
 	case above == "":
-		return pl.name
-	case strings.ContainsAny(pl.name, ".[]/ "):
-		return above + "[" + pl.name + "]"
+		return name
+	case strings.ContainsAny(name, ".[]/ "):
+		return above + "[" + name + "]"
 	}
-	return above + "." + pl.name
+	return above + "." + name
 }
 
 // find follows a field path as far as the manifest goes.
@@ -72,7 +109,7 @@ func (p *places) child(parent int32, step string) int32 {
 		if pl.parent != parent {
 			continue
 		}
-		if pl.name == step || pl.name == "" && err == nil && int(pl.index) == index {
+		if p.name(*pl) == step || pl.length == 0 && err == nil && int(pl.at) == index {
 			return int32(i)
 		}
 	}

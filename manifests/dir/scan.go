@@ -171,7 +171,7 @@ func (s *Source) readLocked(ctx context.Context, files []found) error {
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
-			data, err := os.ReadFile(f.path)
+			data, err := readFile(f.path, f.size)
 			f.data, f.hash = data, hashOf(data)
 			return err
 		})

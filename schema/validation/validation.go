@@ -138,13 +138,15 @@ func enforce(ctx context.Context, written, declared field.ErrorList) field.Error
 	return append(errs, inForce...)
 }
 
-// toInternal converts a copy to the type that hand-written validation reads.
+// toInternal converts to the type that hand-written validation reads. The
+// result shares memory with obj and is only read, as in the API server, which
+// judges what it has decoded in the same way.
 func toInternal(obj schema.Object) (runtime.Object, error) {
 	k, err := schema.KindOf(obj)
 	if err != nil {
 		return nil, err
 	}
-	internal, err := scheme.ConvertToVersion(obj, internalVersion(k))
+	internal, err := scheme.UnsafeConvertToVersion(obj, internalVersion(k))
 	if err != nil {
 		return nil, fmt.Errorf("convert %s: %w", schema.KeyOf(obj), err)
 	}

@@ -1,0 +1,41 @@
+package manifests
+
+import "sync"
+
+// scratch is memory that one document after another is decoded in. Nothing of
+// it is kept: what an object keeps is copied out.
+type scratch struct {
+	json   []byte
+	places places
+	pairs  [][]pair // not in use
+}
+
+// maxScratch bounds, in bytes or places, what an unusually large document
+// leaves behind.
+const maxScratch = 64 << 10
+
+var scratches = sync.Pool{New: func() any { return &scratch{} }}
+
+// release gives the memory to the next document.
+func (s *scratch) release() {
+	if cap(s.json) <= maxScratch && cap(s.places.all) <= maxScratch {
+		scratches.Put(s)
+	}
+}
+
+// take returns an empty slice with room for n pairs.
+func (s *scratch) take(n int) []pair {
+	last := len(s.pairs) - 1
+	if last < 0 || cap(s.pairs[last]) < n {
+		return make([]pair, 0, max(n, 16))
+	}
+	pairs := s.pairs[last]
+	s.pairs = s.pairs[:last]
+	return pairs
+}
+
+// give takes pairs back that nobody reads any more.
+func (s *scratch) give(pairs []pair) {
+	clear(pairs[:cap(pairs)]) // of nodes
+	s.pairs = append(s.pairs, pairs[:0])
+}
