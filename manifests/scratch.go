@@ -34,8 +34,15 @@ func (s *scratch) take(n int) []pair {
 	return pairs
 }
 
+// maxScratchPairs is how large a slice is used again; a larger one would be
+// cleared at great cost after every small mapping.
+const maxScratchPairs = 256
+
 // give takes pairs back that nobody reads any more.
 func (s *scratch) give(pairs []pair) {
+	if cap(pairs) > maxScratchPairs {
+		return
+	}
 	clear(pairs[:cap(pairs)]) // of nodes
 	s.pairs = append(s.pairs, pairs[:0])
 }
