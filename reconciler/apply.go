@@ -26,7 +26,13 @@ const txnRoom = 110
 // last transaction, 0 if there was none.
 func Apply(ctx context.Context, regs *registry.Registries, plan *Plan) (int64, error) {
 	var revision int64
-	for _, batch := range batches(plan.Changes) {
+	all := batches(plan.Changes)
+	if len(all) > 1 {
+		if err := prepareServices(ctx, regs, plan.Changes); err != nil {
+			return 0, err
+		}
+	}
+	for _, batch := range all {
 		var writes []registry.Write
 		for _, c := range batch {
 			w, err := c.writes()
@@ -42,6 +48,25 @@ func Apply(ctx context.Context, regs *registry.Registries, plan *Plan) (int64, e
 		revision = max(revision, at)
 	}
 	return revision, nil
+}
+
+// prepareServices finds, before the first of several transactions, what only
+// the registries can say of a service: that its address or node port is none of
+// theirs. All else was judged when the plan was made.
+func prepareServices(ctx context.Context, regs *registry.Registries, changes []Change) error {
+	for _, c := range changes {
+		if c.Key.Resource != schema.Services.Resource || (c.Action != Create && c.Action != Update) {
+			continue
+		}
+		writes, err := c.ownWrites()
+		if err != nil {
+			return err
+		}
+		if err := regs.Prepare(ctx, writes); err != nil {
+			return explain(err, []Change{c})
+		}
+	}
+	return nil
 }
 
 // batches cuts changes into transactions. What frees addresses and ports is

@@ -418,3 +418,23 @@ func TestObjectMovesToAnotherSource(t *testing.T) {
 		expect(t, "entries of a", 1, entries)
 	})
 }
+
+// TestRefusedServiceStopsAllTransactions has a revision too large for one
+// transaction with a fault in its last object that only the registries find.
+func TestRefusedServiceStopsAllTransactions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTestbed(t)
+		src := &fakeSource{name: "src"}
+		files := map[string]string{"svc.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {type: NodePort, ports: [{port: 80, nodePort: 29999}]}\n"}
+		for i := range 200 {
+			files[fmt.Sprintf("%03d.yaml", i)] = configMap(fmt.Sprintf("c%03d", i), "1")
+		}
+		src.set(files)
+		stop := b.run(src)
+		defer stop()
+		expect(t, "objects", []string{}, b.has(schema.ConfigMaps))
+		if head := b.head("src"); head.Result != Failed || !strings.HasPrefix(head.Message, "svc.yaml:1:1") {
+			t.Errorf("head: %+v", head)
+		}
+	})
+}

@@ -127,6 +127,13 @@ func (r *Registries) Commit(ctx context.Context, writes []Write) ([]schema.Objec
 	return results, revision, unwrapStale(err)
 }
 
+// Prepare works writes out as Commit does and writes nothing: the error is one
+// that Commit would have, but for conflicts with what others hold.
+func (r *Registries) Prepare(ctx context.Context, writes []Write) error {
+	_, err := r.prepareAll(ctx, writes, make([]int, len(writes)))
+	return err
+}
+
 // Cost is an upper bound of the operations that a write needs in a Txn.
 func Cost(w Write) int {
 	if w.Raw != nil {
