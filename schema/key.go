@@ -2,7 +2,10 @@ package schema
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Key names one object: resource, namespace (empty for cluster-wide kinds)
@@ -65,8 +68,12 @@ const (
 	ServicePortsPrefix = Root + "serviceports/" // <protocol>/<port>: the service key that holds it; writer: services registry
 	PodCIDRsPrefix     = Root + "podcidrs/"     // <address>_<bits>: the node that holds it; writer: node lifecycle
 	ElectionPrefix     = Root + "election/"     // <role>: who leads, on an etcd lease
+	PKIPrefix          = Root + "pki/"          // ca, serviceaccounts: private keys; writer and only reader: control plane
+	APIServersPrefix   = Root + "apiservers/"   // <process>: where a live API server listens, on an etcd lease
 	BindingNodeName    = "node"                 // bindings/<node>/node: the Node itself; where it is missing, a list of bindings is no authority
 	BindingPeersName   = "peers"                // bindings/<node>/peers: NodeList of the other nodes: addresses and pod CIDRs
+	BindingTrustName   = "trust"                // bindings/<node>/trust: ConfigMap, ca.crt is what clients of the node's server are checked against
+	BindingTokensName  = "tokens"               // bindings/<node>/tokens/…: see BindingTokensPath
 	RegistryDirectory  = "evenkeel.io/"         // prefix of our annotations and labels
 )
 
@@ -74,6 +81,26 @@ const (
 // removed all there was of the pod; its value is the pod's UID. A joined pod
 // carries it.
 const StoppedAnnotation = RegistryDirectory + "stopped"
+
+// ServingAnnotation on a node's status key pins the certificate that its
+// agent's server shows: "sha256:" and the hash of its DER encoding in hex.
+const ServingAnnotation = RegistryDirectory + "serving-certificate"
+
+// APIServerGroup is the organisation in the client certificate with which the
+// API server calls the servers of node agents, and APIServerUser its name.
+const (
+	APIServerGroup = "evenkeel:apiserver"
+	APIServerUser  = "evenkeel-apiserver"
+)
+
+// SourceAnnotation, CommitAnnotation and FileAnnotation say of an object that a
+// source declares which one, at which commit it was last changed, and where:
+// "apps/web.yaml:7". The reconciler alone writes them.
+const (
+	SourceAnnotation = RegistryDirectory + "source"
+	CommitAnnotation = RegistryDirectory + "commit"
+	FileAnnotation   = RegistryDirectory + "file"
+)
 
 // Path returns the etcd key of the object.
 func (k Key) Path() string { return Root + k.String() }
@@ -116,3 +143,15 @@ func BindingPrefix(node string) string { return BindingsPrefix + node + "/" }
 // BindingPath is the key, under a node's bindings, of an object bound to it or
 // referred to by its pods.
 func BindingPath(node string, k Key) string { return BindingPrefix(node) + k.String() }
+
+// BindingTokensPath is the key of the service account tokens of one pod on its
+// node: a Secret whose data are TokenName → token.
+func BindingTokensPath(node, namespace, pod string, uid types.UID) string {
+	return BindingPrefix(node) + BindingTokensName + "/" + namespace + "/" + pod + "." + string(uid)
+}
+
+// TokenName is under what name a pod's token for an audience is found;
+// audience "" is the API itself.
+func TokenName(audience string, expirationSeconds int64) string {
+	return audience + "|" + strconv.FormatInt(expirationSeconds, 10)
+}
