@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -36,12 +35,7 @@ func (e *BindError) Unwrap() error { return e.Err }
 // Bind makes one binding and returns the pod as stored. See Write.Bind; the
 // error is BindError.Err.
 func (r *Registries) Bind(ctx context.Context, b Binding) (schema.Object, error) {
-	bound, err := r.one(ctx, Write{Bind: &b})
-	var refused *BindError
-	if errors.As(err, &refused) {
-		return nil, refused.Err
-	}
-	return bound, err
+	return r.one(ctx, Write{Bind: &b})
 }
 
 // bindings is the resource of corev1.Binding, which can be created and nothing
@@ -90,6 +84,7 @@ func (r *Registries) prepareBind(b Binding) (write, error) {
 	p := write{
 		result: bound,
 		bind:   &b,
+		was:    b.Pod.ResourceVersion,
 		guards: []Guard{{Key: key.Path(), Mod: mod}, {Key: schema.Nodes.Key("", b.Node).Path(), Mod: Present}},
 	}
 	return p, p.put(key.Path(), bound)

@@ -49,6 +49,12 @@ type Guard struct {
 	Mod int64
 }
 
+// Holds reports whether the guard holds where its key's ModRevision is
+// current, 0 for a key that is absent.
+func (g Guard) Holds(current int64) bool {
+	return g.Mod == current || g.Mod == Present && current != 0
+}
+
 // Op is one write: a put, or a deletion.
 type Op struct {
 	Key    string

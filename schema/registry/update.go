@@ -96,6 +96,7 @@ func (r *Registries) putChanged(p write, obj schema.Object, cur stored, versione
 		obj.SetGeneration(cur.object.GetGeneration() + 1)
 	}
 	obj.SetResourceVersion("")
+	p.was = cur.joined().GetResourceVersion()
 	if err := p.put(p.path, obj); err != nil {
 		return write{}, err
 	}

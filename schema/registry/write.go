@@ -57,6 +57,7 @@ type write struct {
 	// for one that is gone.
 	result schema.Object
 	path   string // of the object's own key
+	was    string // resourceVersion before the write, "" if it makes the object
 	given  *corev1.Service
 	bind   *Binding
 }
@@ -111,7 +112,11 @@ func (r *Registries) one(ctx context.Context, w Write) (schema.Object, error) {
 		if errors.As(err, &stale) && attempt < overwrites {
 			continue
 		}
-		if err != nil {
+		var refused *BindError
+		switch {
+		case errors.As(err, &refused):
+			return nil, refused.Err
+		case err != nil:
 			return nil, unwrapStale(err)
 		}
 		return results[0], nil
@@ -170,12 +175,21 @@ func (r *Registries) commit(ctx context.Context, writes []Write) ([]schema.Objec
 		results := make([]schema.Object, len(writes))
 		for i, p := range prepared {
 			if p.result != nil && len(p.ops) > 0 {
-				p.result.SetResourceVersion(fmt.Sprint(revision))
+				p.result.SetResourceVersion(versionAfter(revision, p.was))
 			}
 			results[i] = p.result
 		}
 		return results, revision, nil
 	}
+}
+
+// versionAfter is what a write leaves an object at: a dry run leaves it as it
+// was.
+func versionAfter(revision int64, was string) string {
+	if revision == 0 {
+		return was
+	}
+	return fmt.Sprint(revision)
 }
 
 func (r *Registries) prepareAll(ctx context.Context, writes []Write, choices []int) ([]write, error) {

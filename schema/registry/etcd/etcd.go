@@ -126,7 +126,7 @@ func conflictOf(guards []registry.Guard, resp *clientv3.TxnResponse) error {
 		if kvs := resp.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
 			current = kvs[0].ModRevision
 		}
-		if g.Mod != current && (g.Mod != registry.Present || current == 0) {
+		if !g.Holds(current) {
 			return &registry.ConflictError{Key: g.Key, Current: current}
 		}
 	}

@@ -129,7 +129,7 @@ func (s *Store) Commit(ctx context.Context, txn registry.Txn) (int64, error) {
 	defer s.mu.Unlock()
 	for _, g := range txn.Guards {
 		current := s.keys[g.Key].Mod
-		if g.Mod != current && (g.Mod != registry.Present || current == 0) {
+		if !g.Holds(current) {
 			return 0, &registry.ConflictError{Key: g.Key, Current: current}
 		}
 	}
