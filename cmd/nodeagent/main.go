@@ -26,7 +26,8 @@ func newCommand() *cobra.Command {
 		Short: "Run the pods that are bound to this machine",
 		Long: `nodeagent registers this machine as a node, watches its own bindings in etcd
 and runs the pods on containerd. Stopping or killing it stops no container;
-the next one takes them over. To remove all that it made, run
+the next one takes them over. While etcd is away, also after a reboot, it runs
+the pods that it last knew. To remove all that it made, run
 ` + "`reconcile down`" + ` with the same --node-name, --data-dir and --run-dir.`,
 		Example: `  nodeagent --etcd 10.0.0.1:2379
   nodeagent --etcd 10.0.0.1:2379 --node-name edge-7 --node-labels site=oslo
@@ -40,7 +41,8 @@ the next one takes them over. To remove all that it made, run
 			if err := flags.Complete(); err != nil {
 				return err
 			}
-			store, closeStore, err := etcd.Open(cmd.Context(), logger)
+			// Without etcd the node goes on with its checkpoint.
+			store, closeStore, err := etcd.Connect()
 			if err != nil {
 				return err
 			}
@@ -52,6 +54,12 @@ the next one takes them over. To remove all that it made, run
 			defer n.Close()
 			logger.Info("node agent runs", "node", flags.Name, "address", flags.IP)
 			g, ctx := errgroup.WithContext(cmd.Context())
+			g.Go(func() error {
+				if err := etcd.Await(ctx, store, logger); err != nil && ctx.Err() == nil {
+					return err
+				}
+				return nil
+			})
 			g.Go(func() error { return n.Run(ctx, store, monitor.Registry) })
 			g.Go(func() error { return monitor.Run(ctx, logger, func() error { return nil }) })
 			return g.Wait()

@@ -43,6 +43,19 @@ func (f *Flags) Given() bool { return len(f.Endpoints) > 0 }
 // the log, until ctx ends: after a power cut all machines start at once. The
 // caller calls closeClient.
 func (f *Flags) Open(ctx context.Context, logger *slog.Logger) (store registry.Store, closeClient func() error, err error) {
+	store, closeClient, err = f.Connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := f.Await(ctx, store, logger); err != nil {
+		return nil, nil, errors.Join(err, closeClient())
+	}
+	return store, closeClient, nil
+}
+
+// Connect returns a store whose etcd need not answer yet. The caller calls
+// closeClient.
+func (f *Flags) Connect() (store registry.Store, closeClient func() error, err error) {
 	if !f.Given() {
 		return nil, nil, errors.New("--etcd is needed: host:port of the cluster's etcd")
 	}
@@ -57,14 +70,12 @@ func (f *Flags) Open(ctx context.Context, logger *slog.Logger) (store registry.S
 	if err != nil {
 		return nil, nil, fmt.Errorf("etcd %s: %w", strings.Join(f.Endpoints, ","), err)
 	}
-	store = etcd.NewStore(client)
-	if err := f.await(ctx, store, logger); err != nil {
-		return nil, nil, errors.Join(err, client.Close())
-	}
-	return store, client.Close, nil
+	return etcd.NewStore(client), client.Close, nil
 }
 
-func (f *Flags) await(ctx context.Context, store registry.Store, logger *slog.Logger) error {
+// Await blocks until etcd answers, with a line in the log for each try, or ctx
+// ends, which is an error.
+func (f *Flags) Await(ctx context.Context, store registry.Store, logger *slog.Logger) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 3*time.Second)
 		_, err := store.Get(attempt, schema.Root)

@@ -102,6 +102,7 @@ var rooms = []room{
 		"nodeagent/network", "nodeagent/probe", "nodeagent/runtime", "nodeagent/stats", "nodeagent/volume", "schema", "schema/registry",
 	}},
 	{"nodeagent/runtime/...", []pattern{"nodeagent/runtime"}},
+	{"nodeagent/checkpoint", []pattern{"schema/registry"}},
 	{"nodeagent/...", nil},
 
 	{"proxy", []pattern{"schema", "schema/registry"}},

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,10 +24,12 @@ import (
 	"github.com/evenkeel/evenkeel/cmd/internal/command"
 	"github.com/evenkeel/evenkeel/cmd/internal/machine"
 	"github.com/evenkeel/evenkeel/nodeagent"
+	"github.com/evenkeel/evenkeel/nodeagent/checkpoint"
 	"github.com/evenkeel/evenkeel/nodeagent/network"
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime/containerd"
 	"github.com/evenkeel/evenkeel/nodeagent/volume"
+	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
@@ -221,9 +224,13 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 	if err != nil {
 		return err
 	}
+	noted, err := n.checkpointed(store)
+	if err != nil {
+		return err
+	}
 	cfg := nodeagent.Config{
 		Node: n.flags.Name, NodeIP: n.flags.Addr(), Labels: n.flags.Labels, Version: command.Version,
-		Store: store, Runtime: n.runtime, Network: n.network, Volumes: n.volumes, Recorder: recorder,
+		Store: noted, Runtime: n.runtime, Network: n.network, Volumes: n.volumes, Recorder: recorder,
 		Capacity: capacity, Reserved: nodeagent.Capacity{MilliCPU: n.flags.ReservedCPU, Memory: n.flags.ReservedMemory},
 		Domain: n.flags.Domain, CgroupRoot: n.flags.cgroupRoot(), LogDir: n.flags.LogDir,
 		ImagesChanged: images, Logger: n.logger, Registerer: registerer,
@@ -235,6 +242,7 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return recorder.Run(ctx) })
+	g.Go(func() error { return noted.Run(ctx) })
 	if n.private != "" {
 		g.Go(func() error { return n.keepContainerd(ctx) })
 	}
@@ -248,6 +256,27 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 	}
 	g.Go(func() error { return nodeagent.Run(ctx, cfg) })
 	return g.Wait()
+}
+
+func (f *Flags) checkpointDir() string { return filepath.Join(f.DataDir, "checkpoint", f.Name) }
+
+// checkpointed returns the store with a memory on disk of what the agent reads
+// and says.
+func (n *Node) checkpointed(store registry.Store) (*checkpoint.Store, error) {
+	pods := schema.BindingPrefix(n.flags.Name) + schema.Pods.Resource + "/"
+	statuses := schema.PodStatusPrefix + n.flags.Name + "/"
+	swap := func(key, from, to string) string {
+		if name, ok := strings.CutPrefix(key, from); ok {
+			return to + name
+		}
+		return ""
+	}
+	return checkpoint.Open(checkpoint.Config{
+		Store: store, Dir: n.flags.checkpointDir(), Bindings: schema.BindingPrefix(n.flags.Name), Statuses: statuses,
+		StatusOf:  func(key string) string { return swap(key, pods, statuses) },
+		BindingOf: func(key string) string { return swap(key, statuses, pods) },
+		Logger:    n.logger,
+	})
 }
 
 // maxPods is how many pods a node takes, as Kubernetes' default.

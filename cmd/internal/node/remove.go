@@ -128,11 +128,12 @@ func (f *Flags) removeFiles() error {
 	for _, path := range []string{
 		filepath.Join(f.DataDir, "etcd"), filepath.Join(f.DataDir, "git"), f.privateDir(),
 		filepath.Join(f.DataDir, "pods", f.Name), filepath.Join(f.DataDir, "images-"+f.Name+".json"),
-		filepath.Join(f.RunDir, "exec"),
+		f.checkpointDir(), filepath.Join(f.RunDir, "exec"),
 	} {
 		errs = append(errs, os.RemoveAll(path))
 	}
 	removeIfEmpty(filepath.Join(f.DataDir, "pods"))
+	removeIfEmpty(filepath.Dir(f.checkpointDir()))
 	removeIfEmpty(f.DataDir)
 	removeIfEmpty(f.RunDir)
 	removeIfEmpty(filepath.Dir(f.RunDir))
