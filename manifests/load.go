@@ -1,14 +1,11 @@
 package manifests
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"runtime"
 	"slices"
 	"sync"
-
-	"github.com/evenkeel/evenkeel/schema"
 )
 
 // Loader turns snapshots into sets. It remembers what it has parsed by the
@@ -27,6 +24,7 @@ type Loader struct {
 	trees []string // of the last load, source by source
 	sets  []*Set
 	found Diagnostics
+	held  []holding // of the last load, if its sets can be brought up to date
 }
 
 // parsedFile is all that one content says, wherever it lies.
@@ -62,8 +60,9 @@ func (l *Loader) Load(ctx context.Context, snaps ...Snapshot) ([]*Set, Diagnosti
 		return l.sets, l.found
 	}
 	l.round++
-	failed := l.parseLocked(ctx, snaps)
-	sets, found := l.assembleLocked(snaps, failed)
+	now := l.matchLocked(snaps)
+	failed := l.parseLocked(ctx, snaps, now)
+	sets, found := l.assembleLocked(snaps, now, failed)
 	l.forgetLocked()
 	l.trees, l.sets, l.found = nil, nil, nil
 	if len(failed) == 0 {
@@ -99,14 +98,17 @@ type unread struct {
 }
 
 // parseLocked parses every content that is not remembered.
-func (l *Loader) parseLocked(ctx context.Context, snaps []Snapshot) []unread {
+func (l *Loader) parseLocked(ctx context.Context, snaps []Snapshot, now []holding) []unread {
 	var jobs []*fileJob
 	queued := map[string]bool{}
-	for _, s := range snaps {
+	for n, s := range snaps {
 		for i := range s.Files {
-			f := &s.Files[i]
-			if known, ok := l.files[f.Hash]; ok {
-				known.round = l.round
+			f, held := &s.Files[i], &now[n].files[i]
+			if held.parsed == nil {
+				held.parsed = l.files[f.Hash]
+			}
+			if held.parsed != nil {
+				held.parsed.round = l.round
 			} else if !queued[f.Hash] {
 				queued[f.Hash] = true
 				jobs = append(jobs, &fileJob{source: s.Source, file: f})
@@ -239,91 +241,4 @@ func inParallel(n int, do func(int)) {
 		})
 	}
 	wg.Wait()
-}
-
-// assembleLocked puts sets together from what is parsed.
-func (l *Loader) assembleLocked(snaps []Snapshot, failed []unread) ([]*Set, Diagnostics) {
-	var found Diagnostics
-	total := 0
-	for _, s := range snaps {
-		found = append(found, s.Findings...)
-		total += len(s.Files)
-	}
-	for _, f := range failed {
-		found = append(found, Diagnostic{Code: codeUnreadable, Position: Position{Source: f.source, File: f.path}, Message: "cannot read the file: " + f.err.Error()})
-	}
-	first := make(map[schema.Key]Position, total)
-	sets := make([]*Set, len(snaps))
-	for i, s := range snaps {
-		set := &Set{Source: s.Source, Location: s.Location, Revision: s.Revision, Tree: s.Tree, Commit: s.Commit}
-		for j := range s.Files {
-			f := &s.Files[j]
-			known, ok := l.files[f.Hash]
-			if !ok {
-				continue // unread
-			}
-			found = append(found, known.at(s.Source, f)...)
-			found = append(found, set.add(known.objects, f, first, len(snaps) > 1)...)
-		}
-		slices.SortFunc(set.Items, func(a, b Item) int { return a.Key.Compare(b.Key) })
-		sets[i] = set
-	}
-	found.sort()
-	return sets, found
-}
-
-// at gives a content's findings their file.
-func (f *parsedFile) at(source string, file *File) []Diagnostic {
-	out := make([]Diagnostic, 0, len(f.findings))
-	for _, d := range f.findings {
-		d.Position.Source, d.Position.File = source, file.Path
-		out = append(out, file.traced(d))
-	}
-	return out
-}
-
-// add takes the objects of a file into the set, except those already declared
-// elsewhere.
-func (s *Set) add(objects []*parsed, file *File, first map[schema.Key]Position, many bool) []Diagnostic {
-	var found []Diagnostic
-	for _, o := range objects {
-		begin := o.places.all[0]
-		at := Position{Source: s.Source, File: file.Path, Line: int(begin.line), Column: int(begin.column), Document: o.document}
-		if before, ok := first[o.key]; ok {
-			place, message := before.String(), o.key.String()+" is declared twice"
-			if file.Trace != nil {
-				place = before.File // the same line may be rendered twice
-			}
-			if many {
-				place = before.Source + ": " + place
-				message += ", " + declaring(before.Source, s.Source)
-			}
-			found = append(found, file.traced(Diagnostic{
-				Code: codeDeclaredTwice, Position: at, Object: o.name,
-				Message: message, Suggestion: "first declared at " + place,
-			}))
-			continue
-		}
-		first[o.key] = at
-		s.Items = append(s.Items, Item{Key: o.key, Title: o.name, Object: o.object, Declared: o.declared, Hash: o.hash, Place: file.where(at), places: o.places, trace: file.Trace})
-	}
-	return found
-}
-
-// declaring names the sources of two declarations, since a position does not
-// show its source.
-func declaring(first, again string) string {
-	if first == again {
-		return "both in source " + again
-	}
-	return "in source " + first + " and again in source " + again
-}
-
-// Find returns the item of a key, or false.
-func (s *Set) Find(key schema.Key) (Item, bool) {
-	i, ok := slices.BinarySearchFunc(s.Items, key, func(it Item, k schema.Key) int { return cmp.Compare(it.Key.Compare(k), 0) })
-	if !ok {
-		return Item{}, false
-	}
-	return s.Items[i], true
 }

@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"fmt"
+	"sort"
 
 	"github.com/evenkeel/evenkeel/schema"
 )
@@ -43,6 +44,67 @@ type Item struct {
 
 	places *places
 	trace  func(line, column int) Place // of a rendered file
+}
+
+// Find returns the item of a key, or false.
+func (s *Set) Find(key schema.Key) (Item, bool) {
+	i, ok := findItem(s.Items, key)
+	if !ok {
+		return Item{}, false
+	}
+	return s.Items[i], true
+}
+
+// findItem returns where in sorted items a key is, or would be.
+func findItem(items []Item, key schema.Key) (int, bool) {
+	return sort.Find(len(items), func(i int) int { return key.Compare(items[i].Key) })
+}
+
+// Changed returns the keys, sorted, of the items that only one of two sets has
+// or that are not the same in both: declared otherwise or at another place.
+// Either may be nil, for a set without items. It is quick where one set was
+// loaded after the other.
+func Changed(before, after *Set) []schema.Key {
+	var a, b []Item
+	if before != nil {
+		a = before.Items
+	}
+	if after != nil {
+		b = after.Items
+	}
+	if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
+		return nil
+	}
+	var out []schema.Key
+	for len(a) > 0 || len(b) > 0 {
+		c := 0
+		switch {
+		case len(a) == 0:
+			c = 1
+		case len(b) == 0:
+			c = -1
+		default:
+			c = a[0].Key.Compare(b[0].Key)
+		}
+		switch {
+		case c < 0:
+			out, a = append(out, a[0].Key), a[1:]
+		case c > 0:
+			out, b = append(out, b[0].Key), b[1:]
+		default:
+			if !a[0].same(&b[0]) {
+				out = append(out, a[0].Key)
+			}
+			a, b = a[1:], b[1:]
+		}
+	}
+	return out
+}
+
+// same reports whether two items of a key are the same object at the same
+// place. What is rendered may be so from other places.
+func (i *Item) same(o *Item) bool {
+	return i.Object == o.Object && i.Hash == o.Hash && i.Place == o.Place && i.places == o.places && i.trace == nil && o.trace == nil
 }
 
 // Position returns where the manifest sets a field, such as
