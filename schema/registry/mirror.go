@@ -37,6 +37,7 @@ type Mirror struct {
 	at        map[string]int64           // by prefix: revision seen; 0 before the first list
 	moved     chan struct{}              // closed and replaced when at changes
 	subs      map[*Subscription]bool
+	observers []*observer
 	byNode    index // pods by node name
 	byOwner   index // pods by ownerOf
 	byService index // endpoint slices by serviceOf
@@ -127,12 +128,16 @@ func (m *Mirror) replace(prefix string, kvs []KV, revision int64) error {
 		}
 	}
 	m.mu.Unlock()
-	return m.apply(prefix, batch)
+	return m.take(prefix, batch, true)
 }
 
-func (m *Mirror) apply(prefix string, b Batch) error {
+func (m *Mirror) apply(prefix string, b Batch) error { return m.take(prefix, b, false) }
+
+// take takes in a batch of changes, or a whole list.
+func (m *Mirror) take(prefix string, b Batch, listed bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	seen := Changes{Revision: b.Revision, Relisted: listed}
 	held := m.paths[prefix]
 	if held == nil {
 		held = map[string]bool{}
@@ -143,9 +148,13 @@ func (m *Mirror) apply(prefix string, b Batch) error {
 			continue
 		}
 		setOrDelete(held, c.Key, true, !c.Deleted)
-		m.applyLocked(c)
+		change, changed := m.applyLocked(c)
+		if changed && !listed && len(m.observers) > 0 {
+			seen.Objects = append(seen.Objects, change)
+		}
 	}
 	m.at[prefix] = b.Revision
+	m.tellLocked(seen)
 	close(m.moved)
 	m.moved = make(chan struct{})
 	if len(m.at) == len(m.cfg.Prefixes) && !isClosed(m.synced) {
@@ -158,24 +167,26 @@ func (m *Mirror) apply(prefix string, b Batch) error {
 }
 
 // applyLocked takes in one change. A value that cannot be read is logged and
-// passed over: one broken key must not stop the rest.
-func (m *Mirror) applyLocked(c Change) {
+// passed over: one broken key must not stop the rest. It returns what became
+// of an object, if one changed.
+func (m *Mirror) applyLocked(c Change) (ObjectChange, bool) {
 	key, isObject := objectKey(c.Key)
 	if !isObject {
 		m.raw.set(c)
 		m.markLocked(schema.Key{Name: c.Key})
-		return
+		return ObjectChange{}, false
 	}
 	before := m.state.objects[key.Resource][key]
 	if _, err := m.state.apply(c); err != nil {
 		m.cfg.Logger.Error("unreadable value in the store", "key", c.Key, "error", err)
-		return
+		return ObjectChange{}, false
 	}
 	after := m.state.objects[key.Resource][key]
 	m.byNode.move(key, nodeOf(before), nodeOf(after))
 	m.byOwner.move(key, ownerOf(before), ownerOf(after))
 	m.byService.move(key, serviceOf(before), serviceOf(after))
 	m.markLocked(key)
+	return ObjectChange{Key: key, Before: before, After: after, Revision: c.Mod}, before != nil || after != nil
 }
 
 func (m *Mirror) markLocked(key schema.Key) {

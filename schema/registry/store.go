@@ -19,6 +19,7 @@ var (
 	ErrNotFound    = errors.New("key not found")
 	ErrConflict    = errors.New("conflict")
 	ErrCompacted   = errors.New("revision compacted")
+	ErrFuture      = errors.New("revision is still to come")
 	ErrUnavailable = errors.New("store does not answer") // a write may or may not have happened
 	ErrTooLarge    = errors.New("too large for the store")
 	ErrNoSpace     = errors.New("store is out of space")
@@ -101,14 +102,29 @@ type Batch struct {
 	Revision int64
 }
 
+// Range is a part of the keys with a prefix.
+type Range struct {
+	Prefix   string
+	From     string // no key before it; "" for the first
+	Limit    int64  // at most so many keys; 0 for all
+	Revision int64  // as of this revision; 0 for now
+}
+
 // Store is bytes by key with one revision for all, as etcd has them. All
 // methods are safe to call at once.
 type Store interface {
 	// Get returns the current value of a key, or ErrNotFound.
 	Get(ctx context.Context, key string) (KV, error)
 	// List returns all keys with the prefix in order, as of one revision, and
-	// that revision. revision 0 asks for now; an old one may be ErrCompacted.
+	// that revision. revision 0 asks for now; an old one may be ErrCompacted,
+	// one that is not there yet is ErrFuture.
 	List(ctx context.Context, prefix string, revision int64) ([]KV, int64, error)
+	// Page returns the keys of a range in order, their revision, and how many
+	// keys with the prefix come after them.
+	Page(ctx context.Context, r Range) (kvs []KV, revision, remaining int64, err error)
+	// GetAll returns those of the keys that there are, as of one revision, in
+	// the order in which they are named. revision is as for List.
+	GetAll(ctx context.Context, keys []string, revision int64) ([]KV, error)
 	// Commit applies a transaction and returns its revision. A guard that does
 	// not hold is a *ConflictError and nothing is written. After
 	// ErrUnavailable it may have happened: read before trying again.

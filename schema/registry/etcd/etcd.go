@@ -21,56 +21,11 @@ import (
 // error and not a hang.
 const requestTimeout = 10 * time.Second
 
-// pageSize is how many keys one List request asks for.
-const pageSize = 2000
-
 // Store implements registry.Store. It does not own the client.
 type Store struct{ client *clientv3.Client }
 
 // NewStore returns a store on a client that the caller closes.
 func NewStore(client *clientv3.Client) *Store { return &Store{client: client} }
-
-// Get implements registry.Store.
-func (s *Store) Get(ctx context.Context, key string) (registry.KV, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	resp, err := s.client.Get(ctx, key)
-	if err != nil {
-		return registry.KV{}, fmt.Errorf("get %s: %w", key, storeError(err))
-	}
-	if len(resp.Kvs) == 0 {
-		return registry.KV{}, fmt.Errorf("get %s: %w", key, registry.ErrNotFound)
-	}
-	return kvOf(resp.Kvs[0]), nil
-}
-
-// List implements registry.Store, in pages of one revision.
-func (s *Store) List(ctx context.Context, prefix string, revision int64) ([]registry.KV, int64, error) {
-	end := clientv3.GetPrefixRangeEnd(prefix)
-	var out []registry.KV
-	for from := prefix; ; {
-		resp, err := s.page(ctx, from, end, revision)
-		if err != nil {
-			return nil, 0, fmt.Errorf("list %s: %w", prefix, storeError(err))
-		}
-		if revision == 0 {
-			revision = resp.Header.Revision
-		}
-		for _, kv := range resp.Kvs {
-			out = append(out, kvOf(kv))
-		}
-		if !resp.More || len(resp.Kvs) == 0 {
-			return out, revision, nil
-		}
-		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
-	}
-}
-
-func (s *Store) page(ctx context.Context, from, end string, revision int64) (*clientv3.GetResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	return s.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithRev(revision), clientv3.WithLimit(pageSize))
-}
 
 // Commit implements registry.Store.
 func (s *Store) Commit(ctx context.Context, txn registry.Txn) (int64, error) {
@@ -238,6 +193,7 @@ func storeError(err error) error {
 
 var storeErrors = map[error]error{
 	rpctypes.ErrCompacted:       registry.ErrCompacted,
+	rpctypes.ErrFutureRev:       registry.ErrFuture,
 	rpctypes.ErrNoSpace:         registry.ErrNoSpace,
 	rpctypes.ErrRequestTooLarge: registry.ErrTooLarge,
 	rpctypes.ErrLeaseNotFound:   registry.ErrLeaseGone,

@@ -57,66 +57,6 @@ func (s *Store) Get(ctx context.Context, key string) (registry.KV, error) {
 	return kv, nil
 }
 
-// List implements registry.Store.
-func (s *Store) List(ctx context.Context, prefix string, revision int64) ([]registry.KV, int64, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, 0, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if revision == 0 {
-		revision = s.revision
-	}
-	if revision < s.compacted {
-		return nil, 0, fmt.Errorf("list %s at %d: %w", prefix, revision, registry.ErrCompacted)
-	}
-	if revision > s.revision {
-		return nil, 0, fmt.Errorf("list %s at %d: future revision, now %d", prefix, revision, s.revision)
-	}
-	kvs := maps.Collect(withPrefix(s.keys, prefix))
-	if err := s.rewindLocked(kvs, prefix, revision); err != nil {
-		return nil, 0, err
-	}
-	out := slices.Collect(maps.Values(kvs))
-	slices.SortFunc(out, func(a, b registry.KV) int { return strings.Compare(a.Key, b.Key) })
-	return out, revision, nil
-}
-
-func withPrefix(keys map[string]registry.KV, prefix string) func(func(string, registry.KV) bool) {
-	return func(yield func(string, registry.KV) bool) {
-		for k, kv := range keys {
-			if strings.HasPrefix(k, prefix) && !yield(k, kv) {
-				return
-			}
-		}
-	}
-}
-
-// rewindLocked takes kvs, the keys as they are now, back to what they were at
-// a revision.
-func (s *Store) rewindLocked(kvs map[string]registry.KV, prefix string, revision int64) error {
-	touched := map[string]bool{}
-	for _, c := range s.history {
-		if c.Mod > revision && strings.HasPrefix(c.Key, prefix) {
-			touched[c.Key] = true
-		}
-	}
-	for key := range touched {
-		delete(kvs, key)
-	}
-	for _, c := range s.history {
-		if c.Mod > revision || !touched[c.Key] {
-			continue
-		}
-		if c.Deleted {
-			delete(kvs, c.Key)
-		} else {
-			kvs[c.Key] = c.KV
-		}
-	}
-	return nil
-}
-
 // Commit implements registry.Store.
 func (s *Store) Commit(ctx context.Context, txn registry.Txn) (int64, error) {
 	if err := ctx.Err(); err != nil {
