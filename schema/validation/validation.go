@@ -83,7 +83,7 @@ func moveStringData(s *corev1.Secret) {
 // changed. A service without its cluster IP or node ports passes, as it does
 // in the API server before they are allocated.
 func Validate(obj schema.Object) field.ErrorList {
-	internal, err := toInternal(obj)
+	internal, err := Internal(obj)
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
@@ -103,11 +103,11 @@ func ValidateUpdate(obj, old schema.Object) field.ErrorList {
 		obj = obj.DeepCopyObject().(schema.Object)
 		obj.SetResourceVersion(resourceVersionOf(old))
 	}
-	newInternal, err := toInternal(obj)
+	newInternal, err := Internal(obj)
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
-	oldInternal, err := toInternal(old)
+	oldInternal, err := Internal(old)
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
@@ -138,10 +138,11 @@ func enforce(ctx context.Context, written, declared field.ErrorList) field.Error
 	return append(errs, inForce...)
 }
 
-// toInternal converts to the type that hand-written validation reads. The
-// result shares memory with obj and is only read, as in the API server, which
-// judges what it has decoded in the same way.
-func toInternal(obj schema.Object) (runtime.Object, error) {
+// Internal converts to Kubernetes' internal type, which hand-written validation
+// and the columns of `kubectl get` read. The result shares memory with obj and
+// is only to be read, as in the API server, which judges what it has decoded in
+// the same way.
+func Internal(obj schema.Object) (runtime.Object, error) {
 	k, err := schema.KindOf(obj)
 	if err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ var walls = []wall{
 	{outside: "github.com/miekg/dns", inside: []pattern{"proxy/dns"}},
 	{outside: "github.com/google/go-containerregistry", inside: []pattern{"testdata/images"}, tests: []pattern{"nodeagent/runtime/containerd"}},
 	{outside: "github.com/spf13/cobra", inside: []pattern{"cmd/..."}},
-	{outside: "k8s.io/kubernetes", inside: []pattern{"schema/validation"}},
+	{outside: "k8s.io/kubernetes", inside: []pattern{"schema/validation", "schema/apiserver/..."}},
 	{outside: "k8s.io/apiserver", inside: []pattern{"schema/apiserver/..."}},
 	{outside: "k8s.io/client-go", inside: []pattern{"schema/apiserver/..."}},
 	{outside: "github.com/rogpeppe/go-internal", tests: []pattern{"..."}},
