@@ -9,6 +9,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 )
 
@@ -51,6 +52,19 @@ type Runtime interface {
 	// the first maxOutput bytes of stdout and stderr together. When ctx ends,
 	// the command and its children are killed.
 	Exec(ctx context.Context, id string, command []string, maxOutput int) (exitCode int, output []byte, err error)
+	// Stream runs a command in a running container with its streams connected
+	// to the caller's, and returns its exit code when it has ended and its
+	// output was written. When ctx ends, the command and its children are
+	// killed. A read of Stdin may outlive the call: the caller ends it.
+	Stream(ctx context.Context, id string, command Command) (exitCode int, err error)
+	// Stdin opens the standard input of a running container that has one for
+	// writing; ErrNotFound if it has none. Closing it leaves the container's
+	// input open, so that it can be opened again.
+	Stdin(ctx context.Context, id string) (io.WriteCloser, error)
+	// CloseStdin ends a container's standard input: it reads the end of file.
+	CloseStdin(ctx context.Context, id string) error
+	// Resize sets the size of the terminal of a container that has one.
+	Resize(ctx context.Context, id string, size TerminalSize) error
 
 	// Containers lists the containers of this node, running and exited.
 	// An error says nothing about any container.
@@ -59,6 +73,12 @@ type Runtime interface {
 	// out of memory: look again. The channel is closed when ctx ends or the
 	// runtime is lost; the caller then lists and calls again.
 	Events(ctx context.Context) (<-chan Event, error)
+
+	// DiskUsage is what a container wrote to its own root file system.
+	// ErrNotFound if it has none.
+	DiskUsage(ctx context.Context, id string) (DiskUsage, error)
+	// ImageDisk is what the images of this node take, and where.
+	ImageDisk(ctx context.Context) (path string, usage DiskUsage, err error)
 
 	// Version names the runtime, as in a node's status: "containerd://1.6.20".
 	Version(ctx context.Context) (string, error)
@@ -99,8 +119,26 @@ type Container struct {
 	CgroupParent string // "/evenkeel/<node>/pod<uid>"; the runtime appends the ID
 	Resources    Resources
 	Security     Security
+	Stdin        bool   // has a standard input, for Stdin
+	TTY          bool   // its standard streams are a terminal; stderr is part of stdout
 	LogPath      string // absolute; stdout and stderr are written there by the shim, so that they survive the agent
 }
+
+// Command is a command to be run in a container. A nil stream is not
+// connected; with a TTY all output comes on Stdout.
+type Command struct {
+	Args           []string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	TTY            bool
+	Resize         <-chan TerminalSize // of the TTY; may be nil. Read until it is closed or the command ends.
+}
+
+// TerminalSize is in characters.
+type TerminalSize struct{ Width, Height uint16 }
+
+// DiskUsage is what something takes of a file system.
+type DiskUsage struct{ Bytes, Inodes int64 }
 
 // PodRef tells whose container it is.
 type PodRef struct{ UID, Namespace, Name string }

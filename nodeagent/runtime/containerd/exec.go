@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
-	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -25,19 +24,10 @@ const drainTime = 200 * time.Millisecond
 // Exec runs a command as the container's own process is run: its user,
 // environment, directory and capabilities.
 func (r *Runtime) Exec(ctx context.Context, id string, command []string, maxOutput int) (int, []byte, error) {
-	ctx = r.scope(ctx)
-	process, err := r.process(ctx, id)
-	if err != nil {
-		return 0, nil, err
-	}
-	process.Args, process.Terminal = command, false
-	encoded, err := typeurl.MarshalAny(process)
-	if err != nil {
-		return 0, nil, fmt.Errorf("exec in %s: encode process: %w", id, err)
-	}
-	run := &execution{r: r, container: id, id: "exec-" + randomID(), out: &limited{max: maxOutput}}
-	code, err := run.run(ctx, typeurl.MarshalProto(encoded))
-	return code, run.out.bytes(), err
+	out := &limited{max: maxOutput}
+	e := &execution{r: r, container: id, command: rt.Command{Args: command, Stdout: out, Stderr: out}, patience: drainTime}
+	code, err := e.run(r.scope(ctx))
+	return code, out.bytes(), err
 }
 
 func (r *Runtime) process(ctx context.Context, id string) (*specs.Process, error) {
@@ -58,22 +48,31 @@ func (r *Runtime) process(ctx context.Context, id string) (*specs.Process, error
 
 // execution is one command running in a container.
 type execution struct {
-	r             *Runtime
-	container, id string
-	out           *limited
-	pid           int
+	r         *Runtime
+	container string
+	command   rt.Command
+	patience  time.Duration // with output that has stopped coming although its pipe is open
+	id        string
+	pid       int
+	flow      *flow
 }
 
-func (e *execution) run(ctx context.Context, spec *anypb.Any) (code int, err error) {
-	pipes, err := cio.NewCreator(cio.WithStreams(nil, e.out, e.out), cio.WithFIFODir(e.r.cfg.StateDir))(e.id)
+func (e *execution) run(ctx context.Context) (code int, err error) {
+	spec, err := e.spec(ctx)
+	if err != nil {
+		return 0, err
+	}
+	e.id, e.flow = "exec-"+randomID(), &flow{}
+	began := make(chan struct{}) // the command runs, and its input can be closed
+	pipes, err := e.openPipes(ctx, began)
 	if err != nil {
 		return 0, fmt.Errorf("exec in %s: make pipes: %w", e.container, err)
 	}
-	defer e.closePipes(pipes)
+	defer e.closePipes(ctx, pipes)
 	service := e.r.client.TaskService()
 	if _, err := service.Exec(ctx, &tasks.ExecProcessRequest{
-		ContainerID: e.container, ExecID: e.id, Spec: spec,
-		Stdout: pipes.Config().Stdout, Stderr: pipes.Config().Stderr,
+		ContainerID: e.container, ExecID: e.id, Spec: spec, Terminal: e.command.TTY,
+		Stdin: pipes.Config().Stdin, Stdout: pipes.Config().Stdout, Stderr: pipes.Config().Stderr,
 	}); err != nil {
 		return 0, wrap("exec in "+e.container, err)
 	}
@@ -87,7 +86,30 @@ func (e *execution) run(ctx context.Context, spec *anypb.Any) (code int, err err
 		return 0, fmt.Errorf("exec in %s: %w: %s", e.container, rt.ErrStart, reason(wrap("start", err).Error()))
 	}
 	e.pid = int(started.Pid)
-	ended, err := service.Wait(ctx, &tasks.WaitRequest{ContainerID: e.container, ExecID: e.id})
+	close(began)
+	defer e.followSize(ctx)()
+	return e.wait(ctx)
+}
+
+// spec is how the command is run: as the container's own process is.
+func (e *execution) spec(ctx context.Context) (*anypb.Any, error) {
+	process, err := e.r.process(ctx, e.container)
+	if err != nil {
+		return nil, err
+	}
+	process.Args, process.Terminal = e.command.Args, e.command.TTY
+	if e.command.TTY && !hasEnv(process.Env, "TERM") {
+		process.Env = append(process.Env, defaultTerm)
+	}
+	encoded, err := typeurl.MarshalAny(process)
+	if err != nil {
+		return nil, fmt.Errorf("exec in %s: encode process: %w", e.container, err)
+	}
+	return typeurl.MarshalProto(encoded), nil
+}
+
+func (e *execution) wait(ctx context.Context) (int, error) {
+	ended, err := e.r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: e.container, ExecID: e.id})
 	if err != nil {
 		e.abandon(ctx)
 		if ctx.Err() != nil {
@@ -120,22 +142,6 @@ func (e *execution) delete(ctx context.Context) {
 	if err != nil && !gone(err) {
 		e.r.log.Debug("ended command not deleted", "container", e.container, "exec", e.id, "error", err)
 	}
-}
-
-// closePipes takes what is left of the output, for a short time at most.
-func (e *execution) closePipes(pipes cio.IO) {
-	drained := make(chan struct{})
-	var copying sync.WaitGroup
-	copying.Go(func() { pipes.Wait(); close(drained) })
-	timer := time.NewTimer(drainTime)
-	defer timer.Stop()
-	select {
-	case <-drained:
-	case <-timer.C:
-		pipes.Cancel()
-	}
-	_ = pipes.Close()
-	copying.Wait()
 }
 
 // killFamily ends the process that leads a session with the others of that

@@ -33,6 +33,7 @@ func buildSpec(c rt.Container, img image, who runAs, m machine, devices []specs.
 		Process: &specs.Process{
 			User:            specs.User{UID: who.uid, GID: who.gid, AdditionalGids: who.groups},
 			Args:            c.Args,
+			Terminal:        c.TTY,
 			Env:             buildEnv(c),
 			Cwd:             workingDir(c.WorkingDir, img.config.WorkingDir),
 			NoNewPrivileges: c.Security.NoNewPrivileges,
@@ -70,6 +71,9 @@ func buildEnv(c rt.Container) []string {
 	var env []string
 	if !hasEnv(c.Env, "PATH") {
 		env = append(env, defaultPath)
+	}
+	if c.TTY && !hasEnv(c.Env, "TERM") {
+		env = append(env, defaultTerm)
 	}
 	if c.Hostname != "" && !hasEnv(c.Env, "HOSTNAME") {
 		env = append(env, "HOSTNAME="+c.Hostname)

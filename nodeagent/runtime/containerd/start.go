@@ -168,7 +168,14 @@ func (r *Runtime) repack(ctx context.Context, img image) error {
 
 func (r *Runtime) startTask(ctx context.Context, c rt.Container, mounts []mount.Mount) error {
 	log := (&url.URL{Scheme: "file", Path: c.LogPath}).String()
-	request := &tasks.CreateTaskRequest{ContainerID: c.ID, Stdout: log, Stderr: log}
+	request := &tasks.CreateTaskRequest{ContainerID: c.ID, Stdout: log, Stderr: log, Terminal: c.TTY}
+	if c.Stdin {
+		path, err := r.makeStdin(c.ID)
+		if err != nil {
+			return err
+		}
+		request.Stdin = path
+	}
 	for _, m := range mounts {
 		request.Rootfs = append(request.Rootfs, &apitypes.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}

@@ -3,6 +3,7 @@ package containerd
 import (
 	"context"
 	"fmt"
+	"os"
 	"path"
 	"strings"
 	"syscall"
@@ -96,6 +97,9 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
 	if err := r.unmountRoot(id); err != nil {
+		return fmt.Errorf("remove %s: %w", id, err)
+	}
+	if err := os.Remove(r.stdinPath(id)); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
 	if got.SnapshotKey != "" {

@@ -32,6 +32,9 @@ type Runtime struct {
 type container struct {
 	spec   rt.Container
 	status rt.Status
+	input  []byte // written to its standard input
+	eof    bool   // which was then closed
+	size   rt.TerminalSize
 }
 
 type subscription struct{ ch chan rt.Event }
@@ -136,6 +139,27 @@ func (r *Runtime) Spec(id string) (rt.Container, bool) {
 		return rt.Container{}, false
 	}
 	return c.spec, true
+}
+
+// Input is what was written to a container's standard input, and whether it
+// was closed.
+func (r *Runtime) Input(id string) (data []byte, eof bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c, ok := r.containers[id]; ok {
+		return slices.Clone(c.input), c.eof
+	}
+	return nil, false
+}
+
+// Terminal is the size that a container's terminal was last given.
+func (r *Runtime) Terminal(id string) rt.TerminalSize {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c, ok := r.containers[id]; ok {
+		return c.size
+	}
+	return rt.TerminalSize{}
 }
 
 // Dump lists images and containers, one a line, in order of name.

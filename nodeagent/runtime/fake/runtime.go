@@ -3,8 +3,11 @@ package fake
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
@@ -137,6 +140,99 @@ func (r *Runtime) Exec(ctx context.Context, id string, command []string, maxOutp
 	}
 	code, output, err := answer(ctx, id, command)
 	return code, output[:min(len(output), maxOutput)], err
+}
+
+// Stream implements runtime.Runtime by the function given to OnExec, whose
+// output goes to Stdout.
+func (r *Runtime) Stream(ctx context.Context, id string, command rt.Command) (int, error) {
+	code, output, err := r.Exec(ctx, id, command.Args, math.MaxInt)
+	if err == nil && command.Stdout != nil {
+		_, err = command.Stdout.Write(output)
+	}
+	return code, err
+}
+
+// Stdin implements runtime.Runtime: what is written can be asked of Input.
+func (r *Runtime) Stdin(ctx context.Context, id string) (io.WriteCloser, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.enterLocked(ctx, "Stdin"); err != nil {
+		return nil, err
+	}
+	c, ok := r.containers[id]
+	if !ok || c.status.State != rt.Running || !c.spec.Stdin || c.eof {
+		return nil, fmt.Errorf("standard input of %s: %w", id, rt.ErrNotFound)
+	}
+	return input{r, c}, nil
+}
+
+type input struct {
+	r *Runtime
+	c *container
+}
+
+func (i input) Write(p []byte) (int, error) {
+	i.r.mu.Lock()
+	defer i.r.mu.Unlock()
+	if i.c.eof {
+		return 0, io.ErrClosedPipe
+	}
+	i.c.input = append(i.c.input, p...)
+	return len(p), nil
+}
+
+func (i input) Close() error { return nil }
+
+// CloseStdin implements runtime.Runtime.
+func (r *Runtime) CloseStdin(ctx context.Context, id string) error {
+	return r.onRunning(ctx, "CloseStdin", id, func(c *container) { c.eof = true })
+}
+
+// Resize implements runtime.Runtime: the size can be asked of Terminal.
+func (r *Runtime) Resize(ctx context.Context, id string, size rt.TerminalSize) error {
+	return r.onRunning(ctx, "Resize", id, func(c *container) { c.size = size })
+}
+
+func (r *Runtime) onRunning(ctx context.Context, method, id string, do func(*container)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.enterLocked(ctx, method); err != nil {
+		return err
+	}
+	c, ok := r.containers[id]
+	if !ok || c.status.State != rt.Running {
+		return fmt.Errorf("%s %s: %w", strings.ToLower(method), id, rt.ErrNotFound)
+	}
+	do(c)
+	return nil
+}
+
+// DiskUsage implements runtime.Runtime: containers wrote nothing.
+func (r *Runtime) DiskUsage(ctx context.Context, id string) (rt.DiskUsage, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.enterLocked(ctx, "DiskUsage"); err != nil {
+		return rt.DiskUsage{}, err
+	}
+	if _, ok := r.containers[id]; !ok {
+		return rt.DiskUsage{}, fmt.Errorf("disk usage of %s: %w", id, rt.ErrNotFound)
+	}
+	return rt.DiskUsage{}, nil
+}
+
+// ImageDisk implements runtime.Runtime by the sizes that images were added
+// with.
+func (r *Runtime) ImageDisk(ctx context.Context) (string, rt.DiskUsage, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.enterLocked(ctx, "ImageDisk"); err != nil {
+		return "", rt.DiskUsage{}, err
+	}
+	var usage rt.DiskUsage
+	for _, img := range r.images {
+		usage.Bytes += img.Size
+	}
+	return "/", usage, nil
 }
 
 // Containers implements runtime.Runtime, in order of id.
