@@ -17,10 +17,20 @@ import (
 	"github.com/evenkeel/evenkeel/schema"
 )
 
-// measurePlans times the plan of many manifests: cold, as whole processes and
-// beside what checks or decodes the same files, and warm, as a running
-// reconciler makes it.
-func measurePlans(ctx context.Context, bin string, runs int) ([]Result, error) {
+// measureCold times the plan of many manifests as whole processes, and beside
+// them what checks or decodes the same files.
+func measureCold(ctx context.Context, bin string, runs int) ([]Result, error) {
+	return withPlans(ctx, bin, func(p plans) ([]Result, error) { return p.cold(ctx, runs) })
+}
+
+// measureWarm times the plan of many manifests as a running reconciler makes
+// it.
+func measureWarm(ctx context.Context, bin string, runs int) ([]Result, error) {
+	return withPlans(ctx, bin, func(p plans) ([]Result, error) { return p.warm(ctx, runs) })
+}
+
+// withPlans writes the manifests that measure plans.
+func withPlans(ctx context.Context, bin string, measure func(plans) ([]Result, error)) ([]Result, error) {
 	work, err := os.MkdirTemp("/tmp", "ekb")
 	if err != nil {
 		return nil, err
@@ -33,12 +43,7 @@ func measurePlans(ctx context.Context, bin string, runs int) ([]Result, error) {
 	if err := p.commitAll(ctx); err != nil {
 		return nil, err
 	}
-	cold, err := p.cold(ctx, runs)
-	if err != nil {
-		return nil, err
-	}
-	warm, err := p.warm(ctx, runs)
-	return append(cold, warm...), err
+	return measure(p)
 }
 
 // plans are the same manifests in a directory and in a bare repository.

@@ -33,7 +33,7 @@ func (p plans) warm(ctx context.Context, runs int) ([]Result, error) {
 	}
 	var out []Result
 	for _, of := range []struct{ place, what string }{{p.repo, "a commit"}, {p.files, "a directory"}} {
-		times, err := measureWarm(ctx, filepath.Join(p.work, "etcd-"+filepath.Base(of.place)), of.place, change, runs)
+		times, err := timeWarm(ctx, filepath.Join(p.work, "etcd-"+filepath.Base(of.place)), of.place, change, runs)
 		if err != nil {
 			return nil, err
 		}
@@ -48,8 +48,8 @@ func (p plans) warm(ctx context.Context, runs int) ([]Result, error) {
 // warmTimes are in seconds.
 type warmTimes struct{ changed, unchanged, compared []float64 }
 
-// measureWarm applies all manifests to a real etcd of its own first.
-func measureWarm(ctx context.Context, etcdDir, place string, change func() error, runs int) (warmTimes, error) {
+// timeWarm applies all manifests to a real etcd of its own first.
+func timeWarm(ctx context.Context, etcdDir, place string, change func() error, runs int) (warmTimes, error) {
 	var out warmTimes
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	server, err := embedded.Start(ctx, embedded.Config{Dir: etcdDir, NoSync: true, Logger: logger})
