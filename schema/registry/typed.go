@@ -62,7 +62,8 @@ func (r Registry[T]) Delete(ctx context.Context, namespace, name string) error {
 // Watch is Registries.Watch.
 func (r Registry[T]) Watch(ctx context.Context, namespace string, from int64, emit func(Event[T]) error) error {
 	return r.all.Watch(ctx, r.kind, namespace, from, func(e Event[schema.Object]) error {
-		return emit(Event[T]{Type: e.Type, Object: e.Object.(T)})
+		before, _ := e.Before.(T)
+		return emit(Event[T]{Type: e.Type, Object: e.Object.(T), Before: before, Revision: e.Revision})
 	})
 }
 

@@ -13,8 +13,10 @@ import (
 // watch.Deleted, in which case Object is the last state that was there, with
 // the revision of its end.
 type Event[T schema.Object] struct {
-	Type   watch.EventType
-	Object T
+	Type     watch.EventType
+	Object   T
+	Before   T // what was there; nil for watch.Added
+	Revision int64
 }
 
 // Watch calls emit with every change of a kind's objects after the revision
@@ -60,13 +62,13 @@ func (j *joiner) step(c Change) (Event[schema.Object], error) {
 	case before == nil && after == nil:
 		return Event[schema.Object]{}, nil
 	case before == nil:
-		return Event[schema.Object]{Type: watch.Added, Object: after}, nil
+		return Event[schema.Object]{Type: watch.Added, Object: after, Revision: c.Mod}, nil
 	case after == nil:
 		last := before.DeepCopyObject().(schema.Object)
 		last.SetResourceVersion(fmt.Sprint(c.Mod))
-		return Event[schema.Object]{Type: watch.Deleted, Object: last}, nil
+		return Event[schema.Object]{Type: watch.Deleted, Object: last, Before: before, Revision: c.Mod}, nil
 	}
-	return Event[schema.Object]{Type: watch.Modified, Object: after}, nil
+	return Event[schema.Object]{Type: watch.Modified, Object: after, Before: before, Revision: c.Mod}, nil
 }
 
 // snapshot returns the object as it was before a change of one of its parts.
