@@ -51,11 +51,11 @@ func (r *gatedRuntime) pass(ctx context.Context, method string) error {
 	}
 }
 
-func (r *gatedRuntime) Pull(ctx context.Context, ref string) (rt.Image, error) {
+func (r *gatedRuntime) Pull(ctx context.Context, ref string, options rt.PullOptions) (rt.Image, error) {
 	if err := r.pass(ctx, "Pull"); err != nil {
 		return rt.Image{}, err
 	}
-	return r.Runtime.Pull(ctx, ref)
+	return r.Runtime.Pull(ctx, ref, options)
 }
 
 func (r *gatedRuntime) Start(ctx context.Context, spec rt.Container) error {

@@ -51,7 +51,7 @@ func (w *worker) pull(ctx context.Context, c *corev1.Container) {
 	w.tasks.Go(func() {
 		defer cancel()
 		began := time.Now()
-		_, err := w.agent.cfg.Runtime.Pull(ctx, ref)
+		_, err := w.agent.cfg.Runtime.Pull(ctx, ref, runtime.PullOptions{})
 		w.agent.metrics.pulls.Observe(time.Since(began).Seconds())
 		w.mu.Lock()
 		delete(w.pulls, name)

@@ -19,6 +19,8 @@ var (
 	ErrImageNotFound = errors.New("image not present")       // not in the local store, and pulling was not asked for
 	ErrImagePull     = errors.New("image cannot be pulled")  // the registry refused, or was not reached
 	ErrInvalidImage  = errors.New("invalid image reference") // the reference does not parse
+	ErrImageInUse    = errors.New("image in use")            // a start or a pull under way holds it
+	ErrNoSpace       = errors.New("no space left")           // on the file system of images and containers
 	ErrStart         = errors.New("container did not start") // the OCI runtime refused: a missing command, a bad mount
 	ErrUnavailable   = errors.New("runtime does not answer") // says nothing about any container
 )
@@ -29,12 +31,23 @@ type Runtime interface {
 	// Image returns a local image by reference; ErrImageNotFound if it is not
 	// in the store.
 	Image(ctx context.Context, ref string) (Image, error)
-	// Pull brings an image from its registry and unpacks it. A second call for
-	// the same reference while one is under way joins it.
-	Pull(ctx context.Context, ref string) (Image, error)
+	// Pull brings an image from its registry and unpacks it; what is present is
+	// not fetched again, and what arrived before an error that may pass is kept
+	// for the next call. A second call for the same reference and credentials
+	// while one is under way joins it. The error wraps ErrImagePull, and
+	// ErrNoSpace too where that is the cause.
+	Pull(ctx context.Context, ref string, options PullOptions) (Image, error)
 	// Import loads an OCI or docker archive (plain or gzip) and unpacks its
 	// images. It returns their references.
 	Import(ctx context.Context, path string) ([]string, error)
+	// Images lists the local images, each once, with all of its references.
+	Images(ctx context.Context) ([]StoredImage, error)
+	// RemoveImage removes an image by its ID under all of its references;
+	// ErrImageInUse when a start or a pull under way holds it, nil if it is gone.
+	RemoveImage(ctx context.Context, id string) error
+	// Collect frees what nothing refers to any more: content, snapshots, and
+	// what interrupted pulls left. It returns when that is done.
+	Collect(ctx context.Context) error
 
 	// Start creates the container and starts it. On error nothing of it is
 	// left. The same ID again is an error.
@@ -98,6 +111,46 @@ type Image struct {
 	Env        []string // "NAME=value"
 	WorkingDir string
 	User       string // as in the image config: "uid[:gid]" or names
+	Access     Access
+}
+
+// Access says who may use an image that is present.
+type Access struct {
+	Anybody bool     // it was loaded from outside, or pulled without credentials
+	Keys    []string // of the credentials that pulled it
+}
+
+// StoredImage is a local image under all of its references.
+type StoredImage struct {
+	ID     string // digest of the image config
+	Refs   []string
+	Size   int64 // bytes of its compressed layers and its config
+	Pinned bool  // it was loaded from outside, and could not be pulled again
+}
+
+// PullOptions say with what rights an image is pulled, and who wants to know
+// how far it is.
+type PullOptions struct {
+	// Credentials are tried in order until the registry takes one. None: as
+	// anybody.
+	Credentials []Credential
+	// Progress, if set, is called whenever something arrives, from any
+	// goroutine but never twice at once. It must not block.
+	Progress func(Progress)
+}
+
+// Credential opens a registry.
+type Credential struct {
+	Username, Password string
+	// Keys name the credential without giving it away. They are kept with an
+	// image that it pulled. Each is a valid label value of at most 63 bytes.
+	Keys []string
+}
+
+// Progress is how far a pull is.
+type Progress struct {
+	Queued      bool // it waits for other pulls
+	Done, Total int64
 }
 
 // Container says how to start one container of a pod.

@@ -152,14 +152,3 @@ func (r *Runtime) removeNamespace(ctx context.Context) error {
 		}
 	}
 }
-
-// collect makes containerd collect garbage now: the synchronous deletion of a
-// lease is the call that does so.
-func (r *Runtime) collect(ctx context.Context) error {
-	manager := r.client.LeasesService()
-	lease, err := manager.Create(ctx, leases.WithRandomID(), leases.WithExpiration(time.Minute))
-	if err != nil {
-		return err
-	}
-	return manager.Delete(ctx, lease, leases.SynchronousDelete)
-}

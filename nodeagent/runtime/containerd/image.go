@@ -17,10 +17,6 @@ import (
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
 
-// pulledLabel marks images that came from a registry, and so have a
-// repository digest.
-const pulledLabel = "evenkeel.io/pulled"
-
 // image is what an image record points at. It never changes: it is kept by
 // the digest of what it was read from.
 type image struct {
@@ -74,6 +70,14 @@ func (c *imageCache) setUnpacked(chain string, is bool) {
 		c.unpacked = map[string]bool{}
 	}
 	c.unpacked[chain] = is
+}
+
+// forget is for an image that was removed.
+func (c *imageCache) forget(target digest.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.unpacked, c.byTarget[target].chain)
+	delete(c.byTarget, target)
 }
 
 func (c *imageCache) clear() {
@@ -190,7 +194,7 @@ func (i image) public() rt.Image {
 	public := rt.Image{
 		Ref: i.record.Name, ID: i.id.String(), Size: i.size,
 		Entrypoint: i.config.Entrypoint, Cmd: i.config.Cmd, Env: i.config.Env,
-		WorkingDir: i.config.WorkingDir, User: i.config.User,
+		WorkingDir: i.config.WorkingDir, User: i.config.User, Access: accessOf(i.record.Labels),
 	}
 	if i.record.Labels[pulledLabel] != "" {
 		public.Digest = repository(i.record.Name) + "@" + i.record.Target.Digest.String()

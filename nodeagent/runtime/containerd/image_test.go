@@ -46,7 +46,7 @@ func TestPull(t *testing.T) {
 	var calls sync.WaitGroup
 	for range 8 {
 		calls.Go(func() {
-			if _, err := n.Pull(t.Context(), ref); err != nil {
+			if _, err := n.Pull(t.Context(), ref, rt.PullOptions{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -77,11 +77,11 @@ func TestPull(t *testing.T) {
 	for name, ref := range map[string]string{
 		"not there": strings.TrimPrefix(server.URL, "http://") + "/lamp/none:1", "nobody there": "127.0.0.1:1/lamp/tool:1",
 	} {
-		if _, err := n.Pull(t.Context(), ref); !errors.Is(err, rt.ErrImagePull) || errors.Is(err, rt.ErrUnavailable) {
+		if _, err := n.Pull(t.Context(), ref, rt.PullOptions{}); !errors.Is(err, rt.ErrImagePull) || errors.Is(err, rt.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := n.Pull(t.Context(), "Not//Good"); !errors.Is(err, rt.ErrInvalidImage) {
+	if _, err := n.Pull(t.Context(), "Not//Good", rt.PullOptions{}); !errors.Is(err, rt.ErrInvalidImage) {
 		t.Errorf("bad reference: %v", err)
 	}
 }

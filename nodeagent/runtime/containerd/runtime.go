@@ -33,6 +33,13 @@ type Config struct {
 	Snapshotter string
 	// OCIRuntime is the program that makes containers: "runc" (default) or "crun".
 	OCIRuntime string
+	// RegistryDir says where registries are, who mirrors them and whom to trust,
+	// as containerd's certs.d: HOST/hosts.toml. It is read anew for each pull.
+	// Default: every registry is where its name says, and known to the system's
+	// certificate authorities.
+	RegistryDir string
+	// MaxParallelPulls is how many images are pulled at once. Default 3.
+	MaxParallelPulls int
 	// PlainHTTP names registries ("host" or "host:port") that are asked without
 	// TLS. Those on loopback always are.
 	PlainHTTP []string
@@ -60,6 +67,12 @@ func (c *Config) validate() error {
 	if c.Namespace == "" {
 		c.Namespace = "evenkeel-" + c.Node
 	}
+	if c.MaxParallelPulls == 0 {
+		c.MaxParallelPulls = 3
+	}
+	if c.MaxParallelPulls < 0 {
+		return fmt.Errorf("containerd config: MaxParallelPulls %d is negative", c.MaxParallelPulls)
+	}
 	switch c.OCIRuntime {
 	case "":
 		c.OCIRuntime = "runc"
@@ -78,11 +91,14 @@ type Runtime struct {
 	cgroups cgroups
 	machine machine
 
-	images imageCache
-	pulls  flight[rt.Image]
-	unpack flight[struct{}]
+	images    imageCache
+	pulls     flight[rt.Image]
+	pullSlots chan struct{}
+	transfers transfers
+	unpack    flight[struct{}]
 
 	mu       sync.Mutex
+	holds    imageHolds
 	known    map[string]record // containers seen, by id
 	starting map[string]bool   // ids between their record and their task
 	parents  map[string]int    // cgroup parents with a start under way
@@ -106,7 +122,7 @@ func New(ctx context.Context, cfg Config) (*Runtime, error) {
 	}
 	r := &Runtime{
 		cfg: cfg, log: cfg.Logger, cgroups: hierarchies,
-		machine: readMachine(hierarchies),
+		machine: readMachine(hierarchies), pullSlots: make(chan struct{}, cfg.MaxParallelPulls), holds: newImageHolds(),
 		known:   map[string]record{}, starting: map[string]bool{}, parents: map[string]int{},
 	}
 	r.client, err = client.New(cfg.Address, client.WithDefaultNamespace(cfg.Namespace), client.WithTimeout(2*time.Second))

@@ -37,10 +37,11 @@ func (r *Runtime) Start(ctx context.Context, c rt.Container) error {
 	if err := validate(c); err != nil {
 		return err
 	}
-	img, err := r.localImage(ctx, c.Image)
+	img, release, err := r.heldImage(ctx, c.Image)
 	if err != nil {
 		return err
 	}
+	defer release()
 	spec, err := r.spec(ctx, c, img)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.ID, err)

@@ -23,10 +23,10 @@ func TestFake(t *testing.T) {
 		r.AddRemoteImage(rt.Image{Ref: "lamp:1"})
 		dark := errors.New("dark")
 		r.FailNext("Pull", dark)
-		if _, err := r.Pull(ctx, "lamp:1"); !errors.Is(err, dark) {
+		if _, err := r.Pull(ctx, "lamp:1", rt.PullOptions{}); !errors.Is(err, dark) {
 			t.Errorf("fault: %v", err)
 		}
-		if _, err := r.Pull(ctx, "lamp:1"); err != nil {
+		if _, err := r.Pull(ctx, "lamp:1", rt.PullOptions{}); err != nil {
 			t.Error(err)
 		}
 		events, err := r.Events(ctx)

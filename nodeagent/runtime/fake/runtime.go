@@ -32,8 +32,9 @@ func (r *Runtime) Image(ctx context.Context, ref string) (rt.Image, error) {
 	return img, nil
 }
 
-// Pull implements runtime.Runtime, from what AddRemoteImage made.
-func (r *Runtime) Pull(ctx context.Context, ref string) (rt.Image, error) {
+// Pull implements runtime.Runtime, from what AddRemoteImage made. An image
+// with keys of access wants a credential that has one of them.
+func (r *Runtime) Pull(ctx context.Context, ref string, options rt.PullOptions) (rt.Image, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.enterLocked(ctx, "Pull"); err != nil {
@@ -42,6 +43,12 @@ func (r *Runtime) Pull(ctx context.Context, ref string) (rt.Image, error) {
 	img, ok := r.remote[ref]
 	if !ok {
 		return rt.Image{}, fmt.Errorf("pull %s: %w: the registry does not have it", ref, rt.ErrImagePull)
+	}
+	if !opens(options.Credentials, img.Access) {
+		return rt.Image{}, fmt.Errorf("pull %s: %w: the registry lets nobody in without credentials", ref, rt.ErrImagePull)
+	}
+	if options.Progress != nil {
+		options.Progress(rt.Progress{Done: img.Size / 2, Total: img.Size})
 	}
 	r.images[ref] = img
 	return img, nil
@@ -56,6 +63,53 @@ func (r *Runtime) Import(ctx context.Context, path string) ([]string, error) {
 	}
 	r.images[path] = rt.Image{Ref: path, ID: "sha256:" + path}
 	return []string{path}, nil
+}
+
+func opens(credentials []rt.Credential, access rt.Access) bool {
+	if len(access.Keys) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(credentials, func(c rt.Credential) bool {
+		return slices.ContainsFunc(c.Keys, func(key string) bool { return slices.Contains(access.Keys, key) })
+	})
+}
+
+// Images implements runtime.Runtime.
+func (r *Runtime) Images(ctx context.Context) ([]rt.StoredImage, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.enterLocked(ctx, "Images"); err != nil {
+		return nil, err
+	}
+	byID := map[string]rt.StoredImage{}
+	for _, ref := range slices.Sorted(maps.Keys(r.images)) {
+		img := byID[r.images[ref].ID]
+		img.ID, img.Size, img.Refs = r.images[ref].ID, r.images[ref].Size, append(img.Refs, ref)
+		byID[img.ID] = img
+	}
+	var out []rt.StoredImage
+	for _, id := range slices.Sorted(maps.Keys(byID)) {
+		out = append(out, byID[id])
+	}
+	return out, nil
+}
+
+// RemoveImage implements runtime.Runtime.
+func (r *Runtime) RemoveImage(ctx context.Context, id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.enterLocked(ctx, "RemoveImage"); err != nil {
+		return err
+	}
+	maps.DeleteFunc(r.images, func(_ string, img rt.Image) bool { return img.ID == id })
+	return nil
+}
+
+// Collect implements runtime.Runtime: there is nothing that nothing refers to.
+func (r *Runtime) Collect(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.enterLocked(ctx, "Collect")
 }
 
 // Start implements runtime.Runtime.
