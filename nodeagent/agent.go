@@ -23,6 +23,7 @@ type agent struct {
 	bindings  *bindings
 	observer  *observer
 	publisher *publisher
+	presence  *presence
 	metrics   *metrics
 	slots     chan struct{} // one for each container being started
 
@@ -48,7 +49,7 @@ func Run(ctx context.Context, cfg Config) error {
 	a := newAgent(cfg)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, task := range []func(context.Context) error{
-		a.mirror.Run, a.observer.run, a.publisher.run, a.register, a.holdLease, a.keepRoutes, a.followImages, a.takeOver,
+		a.mirror.Run, a.observer.run, a.publisher.run, a.register, a.holdLease, a.followPresence, a.keepRoutes, a.followImages, a.takeOver,
 	} {
 		g.Go(func() error { return task(ctx) })
 	}
@@ -65,6 +66,7 @@ func newAgent(cfg Config) *agent {
 			Store: cfg.Store, Prefixes: []string{schema.BindingPrefix(cfg.Node)}, Logger: cfg.Logger,
 		}),
 		bindings: &bindings{},
+		presence: newPresence(cfg.Store, cfg.LeaseTTL),
 		metrics:  newMetrics(cfg.Registerer),
 		slots:    make(chan struct{}, cfg.StartWorkers),
 		workers:  map[string]*worker{},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/evenkeel/evenkeel/nodeagent/network"
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
@@ -296,4 +298,76 @@ func TestTakeOverWithoutReference(t *testing.T) {
 		w.pass(10 * time.Second)
 		w.wantState(pod, "Running main=running,0")
 	})
+}
+
+// A pod that asks for it ends before the node's lease can have run out, is not
+// started by an agent that has no lease, and comes back with the store. Others
+// run on.
+func TestStopWhenCutOff(t *testing.T) {
+	inWorld(t, func(w *world) {
+		only, other := newPod("only-once", "main"), newPod("other", "main")
+		only.Annotations = map[string]string{schema.CutOffAnnotation: schema.CutOffStop}
+		w.start()
+		w.bind(only, other)
+		w.wantState(only, "Running main=running,ready,0")
+
+		w.store.dark.Store(true)
+		w.pass(3300 * time.Millisecond) // at worst the last renewal was a third of the TTL ago
+		if !w.runs(only) {
+			t.Error("stopped though the lease is young")
+		}
+		for waited := 3300 * time.Millisecond; w.runs(only); waited += 100 * time.Millisecond {
+			if waited > 9*time.Second {
+				t.Fatal("still running when the lease may have run out")
+			}
+			w.pass(100 * time.Millisecond)
+		}
+		w.kill()
+		w.start()
+		w.pass(time.Minute)
+		if w.runs(only) {
+			t.Error("started by an agent without a lease")
+		}
+		if !w.runs(other) {
+			t.Error("a pod that did not ask for it was stopped")
+		}
+
+		w.store.dark.Store(false)
+		w.pass(5 * time.Second)
+		if !w.runs(only) {
+			t.Error("not started again with the store back")
+		}
+		w.wantState(other, "Running main=running,ready,0")
+	})
+}
+
+// An agent that is restarted keeps the lease of the one before, also while it
+// has something to remove first.
+func TestLeaseOutlivesTheAgent(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		before, err := w.store.Get(t.Context(), schema.NodeLeasePrefix+node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.kill()
+		w.network.stuck = true
+		w.network.sandboxes["gone"] = network.Sandbox{UID: "gone"}
+		w.start()
+		w.pass(time.Minute)
+		now, err := w.store.Get(t.Context(), schema.NodeLeasePrefix+node)
+		if err != nil || now.Lease != before.Lease {
+			t.Errorf("lease %v after %v, %v", now.Lease, before.Lease, err)
+		}
+	})
+}
+
+// runs reports whether anything of a pod does.
+func (w *world) runs(pod *corev1.Pod) bool {
+	w.t.Helper()
+	containers, err := w.runtime.Runtime.Containers(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return slices.ContainsFunc(containers, func(c rt.Status) bool { return c.Pod.UID == string(pod.UID) && c.State == rt.Running })
 }

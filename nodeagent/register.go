@@ -141,14 +141,23 @@ func readyCondition(before corev1.NodeCondition, runtimeDown error, settled bool
 	return ready
 }
 
-// holdLease keeps the node's presence up from the time it is ready, with a new
-// lease whenever one is lost.
+// holdLease keeps the node's presence up: first with the lease of an earlier
+// process, if there is one, and from the time the node is ready with one of its
+// own, with a new one whenever one is lost.
 func (a *agent) holdLease(ctx context.Context) error {
+	earlier, cancel := context.WithCancel(ctx)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		a.keepEarlierLease(earlier)
+	}()
+	defer func() { cancel(); <-kept }()
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-a.settled:
 	}
+	cancel()
 	for ctx.Err() == nil {
 		err := a.leaseOnce(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -163,6 +172,7 @@ func (a *agent) holdLease(ctx context.Context) error {
 // node and holds it until it is lost. It is not revoked at the end: an agent
 // that is restarted within the TTL was never away.
 func (a *agent) leaseOnce(ctx context.Context) error {
+	began := time.Now()
 	lease, err := a.cfg.Store.Grant(ctx, a.cfg.LeaseTTL)
 	if err != nil {
 		return err
@@ -171,7 +181,8 @@ func (a *agent) leaseOnce(ctx context.Context) error {
 	if _, err := a.cfg.Store.Commit(ctx, registry.Txn{Ops: []registry.Op{op}}); err != nil {
 		return err
 	}
-	return registry.HoldLease(ctx, a.cfg.Store, lease, a.cfg.LeaseTTL)
+	a.presence.renew(began)
+	return registry.HoldLease(ctx, a.presence, lease, a.cfg.LeaseTTL)
 }
 
 func (a *agent) nodeStatus(ready corev1.NodeCondition, runtimeVersion string) *corev1.Node {

@@ -26,6 +26,7 @@ type Observed struct {
 	Crashes    map[string]int     // by container name: exits in a row without a long run between
 	Health     map[string]Health  // by container ID, from the probes
 	Ended      corev1.PodPhase    // the terminal phase already reported, or ""
+	CutOff     bool               // the node is cut off, and the pod asks not to run then
 }
 
 // Failure is an attempt that led to no container.
@@ -85,6 +86,8 @@ func Step(pod *corev1.Pod, o Observed, now time.Time) Decision {
 		return stepDown(o)
 	case o.Ended != "":
 		return stepEnded(o)
+	case o.CutOff:
+		return stepCutOff(o)
 	case !o.Sandbox || !o.Prepared:
 		d := afterFailure(o.Failures[""], now, Action{Kind: Prepare})
 		d.checkRunning(pod, o)

@@ -75,7 +75,12 @@ func (w *worker) grace() time.Duration {
 			seconds = *s
 		}
 	}
-	return time.Duration(seconds) * time.Second
+	grace := time.Duration(seconds) * time.Second
+	if now := time.Now(); w.mustStop(now) {
+		_, stopped := w.agent.presence.deadlines()
+		grace = min(grace, max(0, stopped.Sub(now)))
+	}
+	return grace
 }
 
 // shortenStops tells stops under way that the grace is now a shorter one.

@@ -222,7 +222,7 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 	w.takePulled()
 	o := Observed{
 		Containers: containers, Failures: w.failures, Replaced: w.replaced, IP: w.said.PodIP,
-		Sandbox: w.sandbox != nil, Prepared: w.prepared != nil,
+		Sandbox: w.sandbox != nil, Prepared: w.prepared != nil, CutOff: w.mustStop(time.Now()),
 	}
 	if w.sandbox != nil {
 		o.IP = w.sandbox.IP.String()

@@ -82,6 +82,14 @@ const (
 // carries it.
 const StoppedAnnotation = RegistryDirectory + "stopped"
 
+// CutOffAnnotation on a pod says what its node does with it when it is cut off
+// from the store for so long that the pod may soon run elsewhere: with
+// CutOffStop it ends the containers before; else they run on.
+const (
+	CutOffAnnotation = RegistryDirectory + "when-cut-off"
+	CutOffStop       = "stop"
+)
+
 // ServingAnnotation on a node's status key pins the certificate that its
 // agent's server shows: "sha256:" and the hash of its DER encoding in hex.
 const ServingAnnotation = RegistryDirectory + "serving-certificate"
