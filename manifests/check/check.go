@@ -3,8 +3,8 @@
 // a config map that nobody declares, a node port claimed twice.
 //
 // A dry run and the reconciler's loop call it between reading manifests and
-// planning. It is pure: it reads no file and no clock, and what it says
-// depends on its arguments alone.
+// planning. It reads no file and no clock, and what it says depends on what it
+// was given alone: Check is given everything at once, a Checker what changed.
 package check
 
 import (
@@ -37,84 +37,13 @@ type Cluster struct {
 // written; a warning that something waits or answers nobody. Codes that are
 // off, for the run or by the object's annotation Ignore, are left out. The
 // findings have no excerpt: see manifests.Quote. The sets must be complete,
-// that is, loaded without errors.
+// that is, loaded without errors; of an object in two of them the first counts.
 func Check(sets []*manifests.Set, in Cluster, off Disabled) manifests.Diagnostics {
-	c := &checker{index: newIndex(sets, in), cluster: in, off: off, manySources: len(sets) > 1, comparisons: maxComparisons}
-	c.checkIgnores()
-	c.checkNamespaces()
-	c.checkServices()
-	for i := range c.index.workloads {
-		if w := &c.index.workloads[i]; w.item != nil {
-			c.checkReferences(w)
-			c.checkNodes(w)
-		}
+	c := NewChecker(in.Known, off)
+	c.Declare(sets...)
+	for _, o := range in.Objects {
+		c.Beside(schema.KeyOf(o), o)
 	}
-	return manifests.Join(c.found)
-}
-
-// maxComparisons bounds what is spent on guessing what somebody meant.
-const maxComparisons = 20_000
-
-type checker struct {
-	index       *index
-	cluster     Cluster
-	off         Disabled
-	manySources bool
-	comparisons int // left
-	found       manifests.Diagnostics
-}
-
-// finding is what a check says about a field of an item.
-type finding struct {
-	code       string
-	field      string
-	message    string
-	suggestion string
-}
-
-// report adds a finding, unless it is turned off.
-func (c *checker) report(item *manifests.Item, f finding) {
-	if c.isOff(item, f.code) {
-		return
-	}
-	severity := manifests.Error
-	if f.code[0] == 'W' {
-		severity = manifests.Warning
-	}
-	at, _ := item.Position(f.field)
-	c.found = append(c.found, manifests.Diagnostic{
-		Severity: severity, Code: f.code, Position: at, Object: item.Title, Message: f.message, Suggestion: f.suggestion,
-	})
-}
-
-func (c *checker) isOff(item *manifests.Item, code string) bool {
-	return c.off[code] || ignores(item, code)
-}
-
-// didYouMean is a suggestion, or "" where nothing is near.
-func (c *checker) didYouMean(word string, candidates []string) string {
-	if c.comparisons -= len(candidates); c.comparisons < 0 {
-		return ""
-	}
-	if near := manifests.Nearest(word, candidates); near != "" && near != word {
-		return "did you mean \"" + near + "\"?"
-	}
-	return ""
-}
-
-// place names where an item is, for a finding about another one.
-func (c *checker) place(item *manifests.Item, field string) string {
-	at, _ := item.Position(field)
-	if c.manySources {
-		return at.Source + ": " + at.String()
-	}
-	return at.String()
-}
-
-// notThere says where something was looked for without success.
-func (c *checker) notThere() string {
-	if c.cluster.Known {
-		return "neither declared nor in the cluster"
-	}
-	return "not declared here (the cluster was not looked at)"
+	c.SetNodes(in.Nodes)
+	return c.Findings()
 }

@@ -64,17 +64,11 @@ func ignores(item *manifests.Item, code string) bool {
 	return false
 }
 
-// checkIgnores finds annotations that turn nothing off.
-func (c *checker) checkIgnores() {
-	for _, item := range c.index.items {
-		list, ok := item.Object.GetAnnotations()[Ignore]
-		if !ok {
-			continue
-		}
-		for _, code := range split(list) {
-			if why := notACheck(code); why != "" {
-				c.report(item, finding{code: manifests.CodeIgnoresNothing, field: "metadata.annotations[" + Ignore + "]", message: why})
-			}
+// checkIgnores finds an annotation that turns nothing off.
+func (p *pass) checkIgnores(o *object) {
+	for _, code := range split(o.item.Object.GetAnnotations()[Ignore]) {
+		if why := notACheck(code); why != "" {
+			p.report(o.item, finding{code: manifests.CodeIgnoresNothing, field: "metadata.annotations[" + Ignore + "]", message: why})
 		}
 	}
 }

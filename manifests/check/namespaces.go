@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/evenkeel/evenkeel/manifests"
@@ -11,43 +12,55 @@ import (
 
 // checkNamespaces finds objects in namespaces that nobody makes. It speaks
 // once of each namespace, at the first place.
-func (c *checker) checkNamespaces() {
-	exists := map[string]bool{}
-	for _, name := range c.index.namespaces {
-		exists[name] = true
+func (p *pass) checkNamespaces() {
+	missing := false
+	for namespace := range p.index.inhabited {
+		missing = missing || !p.index.namespaces[namespace]
+	}
+	if !missing {
+		return
 	}
 	code := manifests.CodeNamespaceNowhere
-	if c.cluster.Known {
+	if p.known {
 		code = manifests.CodeNoNamespace
 	}
-	in := map[string][]*manifests.Item{}
-	var names []string
-	for _, item := range c.index.items {
-		namespace := item.Key.Namespace
-		if namespace == "" || exists[namespace] || c.isOff(item, code) {
-			continue
-		}
-		if in[namespace] == nil {
-			names = append(names, namespace)
-		}
-		in[namespace] = append(in[namespace], item)
-	}
+	in, names := p.strayed(code)
 	for _, namespace := range names {
-		c.reportNamespace(code, namespace, in[namespace])
+		p.reportNamespace(code, namespace, in[namespace])
 	}
 }
 
-func (c *checker) reportNamespace(code, namespace string, items []*manifests.Item) {
+// strayed are the items in namespaces that do not exist, by namespace, and the
+// namespaces in the order in which they are met.
+func (p *pass) strayed(code string) (in map[string][]*manifests.Item, namespaces []string) {
+	in = map[string][]*manifests.Item{}
+	for i, set := range p.sets {
+		for j := range set.Items {
+			item := &set.Items[j]
+			namespace := item.Key.Namespace
+			if namespace == "" || p.index.namespaces[namespace] || p.index.objects[item.Key].set != i || p.isOff(item, code) {
+				continue
+			}
+			if in[namespace] == nil {
+				namespaces = append(namespaces, namespace)
+			}
+			in[namespace] = append(in[namespace], item)
+		}
+	}
+	return in, namespaces
+}
+
+func (p *pass) reportNamespace(code, namespace string, items []*manifests.Item) {
 	first := slices.MinFunc(items, func(a, b *manifests.Item) int { return comparePlaces(a.Place, b.Place) })
-	f := finding{code: code, field: "metadata.namespace", message: fmt.Sprintf("the namespace %q is %s", namespace, c.notThere())}
+	f := finding{code: code, field: "metadata.namespace", message: fmt.Sprintf("the namespace %q is %s", namespace, p.notThere())}
 	if n := len(items) - 1; n > 0 {
 		f.message += "; " + count(n, "1 more object is", "%d more objects are") + " in it"
 	}
-	f.suggestion = c.didYouMean(namespace, c.index.namespaces)
+	f.suggestion = p.didYouMean(namespace, slices.Sorted(maps.Keys(p.index.namespaces)))
 	if f.suggestion == "" {
 		f.suggestion = "declare it: apiVersion: " + schema.Namespaces.GVK.Version + ", kind: Namespace"
 	}
-	c.report(first, f)
+	p.report(first, f)
 }
 
 func comparePlaces(a, b manifests.Position) int {

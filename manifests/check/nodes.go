@@ -9,39 +9,41 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 )
 
-// checkNodes finds pods for which the known nodes are too few or too small.
+// nodeFindings finds pods for which the known nodes are too few or too small.
 // Where no known node has the labels that a pod asks for, it says nothing.
-func (c *checker) checkNodes(w *workload) {
-	if len(c.cluster.Nodes) == 0 || w.replicas == 0 {
-		return
+func (c *Checker) nodeFindings(w *object) []finding {
+	if len(c.nodes) == 0 || w.replicas == 0 {
+		return nil
 	}
 	needs := needsOf(w)
 	hostPort, port := hostPortOf(w)
 	if needs == (amounts{}) && hostPort == "" {
-		return
+		return nil
 	}
 	var nodes []*corev1.Node
-	for _, n := range c.cluster.Nodes {
+	for _, n := range c.nodes {
 		if takes(n, w.spec) {
 			nodes = append(nodes, n)
 		}
 	}
 	if len(nodes) == 0 {
-		return
+		return nil
 	}
+	var found []finding
 	if hostPort != "" && w.replicas > len(nodes) {
-		c.report(w.item, finding{
+		found = append(found, finding{
 			code: manifests.CodeHostPort, field: hostPort,
 			message: fmt.Sprintf("each of %d replicas needs port %d of a node for itself, and there %s", w.replicas, port, count(len(nodes), "is one known node", "are %d known nodes")),
 		})
 	}
 	if largest, fits := fit(needs, nodes); !fits {
-		c.report(w.item, finding{
+		found = append(found, finding{
 			code: manifests.CodePodTooBig, field: biggest(w, needs, nodes),
 			message:    fmt.Sprintf("the pod requests %s, more than %s has", needs, count(len(nodes), "the one known node", "any of %d known nodes")),
 			suggestion: "the largest: " + largest,
 		})
 	}
+	return found
 }
 
 func count(n int, one, many string) string {
@@ -91,7 +93,7 @@ func fit(needs amounts, nodes []*corev1.Node) (largest string, fits bool) {
 
 // needsOf is what a pod requests: the sum over its containers, or the largest
 // init container where that is more.
-func needsOf(w *workload) amounts {
+func needsOf(w *object) amounts {
 	var needs amounts
 	for i := range w.spec.Containers {
 		c := &w.spec.Containers[i]
@@ -119,7 +121,7 @@ func requested(c *corev1.Container, name corev1.ResourceName) (q resource.Quanti
 
 // biggest is the field of the container that requests most of what the nodes
 // have too little of.
-func biggest(w *workload, needs amounts, nodes []*corev1.Node) string {
+func biggest(w *object, needs amounts, nodes []*corev1.Node) string {
 	name := corev1.ResourceCPU
 	for _, n := range nodes {
 		if n.Status.Allocatable.Cpu().MilliValue() >= needs.cpu {
@@ -140,7 +142,7 @@ func biggest(w *workload, needs amounts, nodes []*corev1.Node) string {
 }
 
 // hostPortOf returns the field of the first port of the node that a pod takes.
-func hostPortOf(w *workload) (field string, port int32) {
+func hostPortOf(w *object) (field string, port int32) {
 	for i := range w.spec.Containers {
 		for j, p := range w.spec.Containers[i].Ports {
 			switch {

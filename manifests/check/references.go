@@ -53,16 +53,34 @@ func (r reference) keyField() string {
 	return r.at.path() + "." + r.keyed
 }
 
+// lacksReferent reports whether a pod waits for something in vain.
+func (x *index) lacksReferent(w *object) bool {
+	lacks := false
+	eachReference(w.spec, func(r reference) {
+		lacks = lacks || !r.isOptional() && !x.holds(w, r)
+	})
+	return lacks
+}
+
+// isOptional reports whether a pod starts without what is referred to.
+func (r *reference) isOptional() bool { return r.name == "" || r.optional != nil && *r.optional }
+
+// holds reports whether what a pod refers to is there.
+func (x *index) holds(w *object, r reference) bool {
+	o := x.objects[r.kind.Key(w.key.Namespace, r.name)]
+	return o != nil && (r.key == "" || hasKey(o.value(), r.key))
+}
+
 // checkReferences finds config maps, secrets and keys that a pod waits for in
 // vain. What is missing is said once for each object that needs it.
-func (c *checker) checkReferences(w *workload) {
+func (p *pass) checkReferences(w *object) {
 	var said map[string]bool
 	eachReference(w.spec, func(r reference) {
-		if r.name == "" || r.optional != nil && *r.optional {
+		if r.isOptional() || p.index.holds(w, r) {
 			return
 		}
-		f, wrong := c.missing(w, r)
-		if !wrong || said[f.message] {
+		f := p.missing(w, r)
+		if said[f.message] {
 			return
 		}
 		if said == nil {
@@ -70,48 +88,45 @@ func (c *checker) checkReferences(w *workload) {
 		}
 		said[f.message] = true
 		if f.suggestion == "" {
-			f.suggestion = c.suggestReferent(w, r, f)
+			f.suggestion = p.suggestReferent(w, r, f)
 		}
-		c.report(w.item, f)
+		p.report(w.item, f)
 	})
 }
 
-// missing reports whether what is referred to is not there.
-func (c *checker) missing(w *workload, r reference) (finding, bool) {
-	e, ok := c.index.objects[r.kind.Key(w.namespace, r.name)]
-	if ok && (r.key == "" || hasKey(e.object, r.key)) {
-		return finding{}, false
-	}
+// missing says that what is referred to is not there.
+func (c *Checker) missing(w *object, r reference) finding {
+	o := c.index.objects[r.kind.Key(w.key.Namespace, r.name)]
 	f := finding{code: manifests.CodeNoConfigMap}
 	word := "config map"
 	if r.kind == schema.Secrets {
 		f.code, word = manifests.CodeNoSecret, "secret"
 	}
 	switch {
-	case !ok:
+	case o == nil:
 		f.field = w.path + "." + r.nameField()
 		f.message = fmt.Sprintf("the %s %q is %s; the pod waits for it", word, r.name, c.notThere())
-	case e.item == nil:
+	case o.item == nil:
 		f.field = w.path + "." + r.keyField()
 		f.message = fmt.Sprintf("the %s %q in the cluster has no key %q; the pod waits for it", word, r.name, r.key)
 	default:
 		f.code, f.field = manifests.CodeNoKey, w.path+"."+r.keyField()
 		f.message = fmt.Sprintf("the %s %q has no key %q", word, r.name, r.key)
 	}
-	return f, true
+	return f
 }
 
 // suggestReferent guesses which name or key was meant.
-func (c *checker) suggestReferent(w *workload, r reference, f finding) string {
-	e, ok := c.index.objects[r.kind.Key(w.namespace, r.name)]
-	if !ok {
-		return c.didYouMean(r.name, c.index.names[family{r.kind.Resource, w.namespace}])
+func (p *pass) suggestReferent(w *object, r reference, f finding) string {
+	o := p.index.objects[r.kind.Key(w.key.Namespace, r.name)]
+	if o == nil {
+		return p.didYouMean(r.name, p.index.namesIn(r.kind.Resource, w.key.Namespace))
 	}
-	if near := c.didYouMean(r.key, keysIn(e.object)); near != "" {
+	if near := p.didYouMean(r.key, keysIn(o.value())); near != "" {
 		return near
 	}
 	if f.code == manifests.CodeNoKey {
-		return "it is declared at " + c.place(e.item, "")
+		return "it is declared at " + p.place(o.item, "")
 	}
 	return ""
 }

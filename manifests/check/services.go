@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,50 +12,50 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 )
 
-func (c *checker) checkServices() {
-	ports := portCache{}
-	nodePorts, addresses := map[string][]claim{}, map[string][]claim{}
-	for i := range c.index.services {
-		s := &c.index.services[i]
-		if s.item != nil && len(s.object.Spec.Selector) > 0 && s.object.Spec.Type != corev1.ServiceTypeExternalName {
-			c.checkSelector(s, ports)
-		}
-		s.claimNodePorts(nodePorts)
-		s.claimAddresses(addresses)
+// leadsAstray reports whether a service may lead nowhere.
+func (x *index) leadsAstray(s *object) bool {
+	spec := &s.service().Spec
+	if len(spec.Selector) == 0 || spec.Type == corev1.ServiceTypeExternalName {
+		return false
 	}
-	c.checkClaims(nodePorts, manifests.CodeNodePortTwice, "node port")
-	c.checkClaims(addresses, manifests.CodeClusterIPTwice, "cluster IP")
+	one := x.anySelected(s.key.Namespace, spec.Selector)
+	return one == nil || slices.ContainsFunc(spec.Ports, func(p corev1.ServicePort) bool {
+		return p.TargetPort.Type == intstr.String && !one.hasPort(p.TargetPort.StrVal, p.Protocol)
+	})
 }
 
-// checkSelector finds services that lead nowhere.
-func (c *checker) checkSelector(s *service, ports portCache) {
-	first := c.index.firstSelected(s.object.Namespace, s.object.Spec.Selector)
-	if first == nil {
-		c.report(s.item, c.selectsNothing(s.object))
+// checkService finds services that lead nowhere.
+func (p *pass) checkService(s *object, ports portCache) {
+	if !p.index.leadsAstray(s) {
 		return
 	}
-	for i, p := range s.object.Spec.Ports {
-		if p.TargetPort.Type == intstr.String && !first.hasPort(p.TargetPort.StrVal, p.Protocol) {
-			c.checkTargetPort(s, i, ports)
+	service := s.service()
+	if p.index.anySelected(service.Namespace, service.Spec.Selector) == nil {
+		p.report(s.item, p.selectsNothing(service))
+		return
+	}
+	for i, port := range service.Spec.Ports {
+		if port.TargetPort.Type == intstr.String {
+			p.checkTargetPort(s, i, ports)
 		}
 	}
 }
 
 // selectsNothing says which part of the selector is to blame, if it is one.
-func (c *checker) selectsNothing(s *corev1.Service) finding {
+func (p *pass) selectsNothing(s *corev1.Service) finding {
 	f := finding{code: manifests.CodeSelectsNothing, field: "spec.selector"}
 	where := "no pod declared in namespace " + s.Namespace
-	if c.cluster.Known {
+	if p.known {
 		where = "no pod in namespace " + s.Namespace + ", declared or in the cluster,"
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Spec.Selector)) {
 		v := s.Spec.Selector[k]
-		if len(c.index.labelled[label{s.Namespace, k, v}]) > 0 {
+		if len(p.index.labelled[label{s.Namespace, k, v}]) > 0 {
 			continue
 		}
 		f.field = "spec.selector[" + k + "]"
 		f.message = fmt.Sprintf("the service selects nothing: %s has the label %s=%s", where, k, v)
-		f.suggestion = c.nearLabel(s, k, v)
+		f.suggestion = p.nearLabel(s, k, v)
 		return f
 	}
 	f.message = fmt.Sprintf("the service selects nothing: %s has all of the labels %s", where, selectorText(s.Spec.Selector))
@@ -64,9 +63,9 @@ func (c *checker) selectsNothing(s *corev1.Service) finding {
 }
 
 // nearLabel guesses what was meant by a label that no pod has.
-func (c *checker) nearLabel(s *corev1.Service, key, value string) string {
-	if values := c.index.valuesOf(s.Namespace, key); len(values) > 0 {
-		if near := c.didYouMean(value, values); near != "" {
+func (p *pass) nearLabel(s *corev1.Service, key, value string) string {
+	if values := p.index.valuesOf(s.Namespace, key); len(values) > 0 {
+		if near := p.didYouMean(value, values); near != "" {
 			return near
 		}
 		if len(values) == 1 {
@@ -74,19 +73,19 @@ func (c *checker) nearLabel(s *corev1.Service, key, value string) string {
 		}
 		return ""
 	}
-	if near := c.didYouMean(key, c.index.keysOf(s.Namespace)); near != "" {
+	if near := p.didYouMean(key, p.index.keysOf(s.Namespace)); near != "" {
 		return near
 	}
-	return c.elsewhere(s)
+	return p.elsewhere(s)
 }
 
 // elsewhere names another namespace in which the selector would select.
-func (c *checker) elsewhere(s *corev1.Service) string {
-	for _, namespace := range slices.Sorted(maps.Keys(c.index.workloadIn)) {
-		if c.comparisons--; c.comparisons < 0 {
+func (p *pass) elsewhere(s *corev1.Service) string {
+	for _, namespace := range slices.Sorted(maps.Keys(p.index.workloadIn)) {
+		if p.comparisons--; p.comparisons < 0 {
 			return ""
 		}
-		if c.index.firstSelected(namespace, s.Spec.Selector) != nil {
+		if p.index.anySelected(namespace, s.Spec.Selector) != nil {
 			return "pods with these labels are in namespace " + namespace
 		}
 	}
@@ -111,11 +110,11 @@ func (pc portCache) of(x *index, s *corev1.Service) map[string]bool {
 		return names
 	}
 	names := map[string]bool{}
-	x.selected(s.Namespace, s.Spec.Selector, func(w *workload) bool {
+	x.selected(s.Namespace, s.Spec.Selector, func(w *object) bool {
 		for _, container := range w.spec.Containers {
-			for _, p := range container.Ports {
-				if p.Name != "" {
-					names[p.Name+"/"+string(p.Protocol)] = true
+			for _, port := range container.Ports {
+				if port.Name != "" {
+					names[port.Name+"/"+string(port.Protocol)] = true
 				}
 			}
 		}
@@ -125,10 +124,10 @@ func (pc portCache) of(x *index, s *corev1.Service) map[string]bool {
 	return names
 }
 
-func (c *checker) checkTargetPort(s *service, i int, ports portCache) {
-	port := s.object.Spec.Ports[i]
+func (p *pass) checkTargetPort(s *object, i int, ports portCache) {
+	port := s.service().Spec.Ports[i]
 	name := port.TargetPort.StrVal
-	names := ports.of(c.index, s.object)
+	names := ports.of(p.index, s.service())
 	if names[name+"/"+string(port.Protocol)] {
 		return
 	}
@@ -148,64 +147,10 @@ func (c *checker) checkTargetPort(s *service, i int, ports portCache) {
 	case len(protocols) > 0:
 		f.suggestion = fmt.Sprintf("the pods' port %q is %s", name, protocols[0])
 	default:
-		f.suggestion = c.didYouMean(name, others)
+		f.suggestion = p.didYouMean(name, others)
 		if f.suggestion == "" && len(others) > 0 && len(others) <= 5 {
 			f.suggestion = "their ports are: " + strings.Join(others, ", ")
 		}
 	}
-	c.report(s.item, f)
-}
-
-// claim is a service's hold on something that only one can have.
-type claim struct {
-	service *service
-	field   string
-}
-
-func (s *service) claimNodePorts(claims map[string][]claim) {
-	for i, p := range s.object.Spec.Ports {
-		if p.NodePort != 0 {
-			what := strconv.Itoa(int(p.NodePort)) + "/" + string(p.Protocol)
-			claims[what] = append(claims[what], claim{s, fmt.Sprintf("spec.ports[%d].nodePort", i)})
-		}
-	}
-}
-
-func (s *service) claimAddresses(claims map[string][]claim) {
-	ip, field := s.object.Spec.ClusterIP, "spec.clusterIP"
-	if ip == "" && len(s.object.Spec.ClusterIPs) > 0 {
-		ip, field = s.object.Spec.ClusterIPs[0], "spec.clusterIPs[0]"
-	}
-	if ip != "" && ip != corev1.ClusterIPNone {
-		claims[ip] = append(claims[ip], claim{s, field})
-	}
-}
-
-// checkClaims reports what is claimed more than once, at each declared place.
-func (c *checker) checkClaims(claims map[string][]claim, code, what string) {
-	for value, all := range claims {
-		if len(all) < 2 {
-			continue
-		}
-		for i, mine := range all {
-			other := all[0]
-			if i == 0 {
-				other = all[1]
-			}
-			if mine.service.item == nil || mine.service == other.service {
-				continue
-			}
-			c.report(mine.service.item, finding{
-				code: code, field: mine.field, message: fmt.Sprintf("%s %s is claimed twice", what, value), suggestion: c.claimant(other),
-			})
-		}
-	}
-}
-
-func (c *checker) claimant(other claim) string {
-	if item := other.service.item; item != nil {
-		return "also by " + item.Title + " at " + c.place(item, other.field)
-	}
-	o := other.service.object
-	return "also by Service " + o.Namespace + "/" + o.Name + " in the cluster"
+	p.report(s.item, f)
 }
