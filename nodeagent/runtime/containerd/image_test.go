@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -64,6 +65,7 @@ func TestPull(t *testing.T) {
 	want := rt.Image{
 		Ref: ref, ID: id.String(), Digest: strings.TrimSuffix(ref, ":2") + "@" + digest.String(), Size: got.Size,
 		Entrypoint: []string{"/tool"}, Env: []string{"PATH=/", "LIGHT=on"}, WorkingDir: "/", User: "keeper",
+		Access: rt.Access{Anybody: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -89,7 +91,12 @@ func TestPull(t *testing.T) {
 // push puts the tool image into a registry.
 func push(t *testing.T, repository, tag string) {
 	t.Helper()
-	layers, err := daemon.image.Layers()
+	pushImage(t, daemon.image, repository, tag)
+}
+
+func pushImage(t *testing.T, img v1.Image, repository, tag string) {
+	t.Helper()
+	layers, err := img.Layers()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,15 +111,15 @@ func push(t *testing.T, repository, tag string) {
 		}
 		upload(t, http.MethodPost, repository+"/blobs/uploads/?digest="+digest.String(), "application/octet-stream", blob)
 	}
-	config, err := daemon.image.RawConfigFile()
+	config, err := img.RawConfigFile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	manifest, err := daemon.image.Manifest()
+	manifest, err := img.Manifest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := daemon.image.RawManifest()
+	raw, err := img.RawManifest()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -133,7 +133,6 @@ func (r *Runtime) pullError(ctx context.Context, ref string, asSomebody bool, er
 		why = "the registry wants credentials: name a secret that has them in the pod's imagePullSecrets: "
 	case errdefs.IsNotFound(err):
 		why = "the registry does not have it: check name and tag: "
-	case errors.Is(err, docker.ErrInvalidAuthorization):
 	case wrongDigest(err):
 		why = "what the registry sent is not what its manifest names, and is thrown away; push the image again: "
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -169,5 +168,9 @@ func mayPass(err error) bool {
 	broken := slices.ContainsFunc([]string{"failed to extract layer", "apply layer error"}, func(text string) bool {
 		return strings.Contains(err.Error(), text)
 	})
+	var status remoteerrors.ErrUnexpectedStatus
+	if errors.As(err, &status) && status.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return false
+	}
 	return !broken && !noSpace(err) && !wrongDigest(err) && !refused(err) && !errdefs.IsNotFound(err)
 }

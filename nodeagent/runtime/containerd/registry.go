@@ -27,10 +27,7 @@ func (r *Runtime) resolver(ctx context.Context, credential *rt.Credential, opene
 	}
 	if credential != nil {
 		// Mirrors are as trusted as what they mirror: whoever set them up says so.
-		options.Credentials = func(string) (string, string, error) {
-			if credential.Username == identityToken {
-				return "", credential.Password, nil
-			}
+		options.Credentials = func(string) (username, secret string, err error) {
 			return credential.Username, credential.Password, nil
 		}
 	}
@@ -45,10 +42,6 @@ func (r *Runtime) resolver(ctx context.Context, credential *rt.Credential, opene
 		return hosts(host)
 	}})
 }
-
-// identityToken is the user name that stands for an OAuth2 refresh token as
-// password, in Docker's configuration files.
-const identityToken = "<token>"
 
 // registryLog passes on what is wrong with a registry's configuration, which
 // containerd's library says only there before it goes on without.
@@ -111,4 +104,3 @@ func (m meteredResolver) Fetcher(ctx context.Context, ref string) (remotes.Fetch
 	fetcher, err := m.Resolver.Fetcher(ctx, ref)
 	return meteredFetcher{fetcher, m.transfer, m.stop}, err
 }
-

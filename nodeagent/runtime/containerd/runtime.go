@@ -123,7 +123,7 @@ func New(ctx context.Context, cfg Config) (*Runtime, error) {
 	r := &Runtime{
 		cfg: cfg, log: cfg.Logger, cgroups: hierarchies,
 		machine: readMachine(hierarchies), pullSlots: make(chan struct{}, cfg.MaxParallelPulls), holds: newImageHolds(),
-		known:   map[string]record{}, starting: map[string]bool{}, parents: map[string]int{},
+		known: map[string]record{}, starting: map[string]bool{}, parents: map[string]int{},
 	}
 	r.client, err = client.New(cfg.Address, client.WithDefaultNamespace(cfg.Namespace), client.WithTimeout(2*time.Second))
 	if err != nil {
