@@ -49,7 +49,7 @@ func TestDeletion(t *testing.T) {
 		w.bind(pod)
 		w.delete(pod, 20)
 		w.pass(drainDelay)
-		w.wantState(pod, "Running main=Error,0 stubborn=running,0")
+		w.wantState(pod, "Running main=Error,0 stubborn=running,ready,0")
 		w.pass(20*time.Second - drainDelay - time.Millisecond)
 		if w.runtime.Calls("Kill") != 0 {
 			t.Error("killed before its grace was over")

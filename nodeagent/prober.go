@@ -25,8 +25,9 @@ type prober struct {
 
 // monitor is one container being probed.
 type monitor struct {
-	cancel context.CancelFunc
-	health Health
+	cancel  context.CancelFunc // of all probes
+	restart context.CancelFunc // of those that may have it restarted
+	health  Health
 }
 
 func newProber(w *worker) *prober { return &prober{worker: w, monitors: map[string]*monitor{}} }
@@ -78,11 +79,17 @@ func (p *prober) before(id string) Health {
 }
 
 // forget stops the probes of a container that is being stopped; it is not
-// ready from now on.
-func (p *prober) forget(id string) {
+// ready from now on. If that is because its pod is going, it is still asked
+// whether it serves: endpoints that end are used where there is no other.
+func (p *prober) forget(id string, going bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m := p.monitors[id]; m != nil {
+	m := p.monitors[id]
+	switch {
+	case m == nil:
+	case going:
+		m.restart()
+	default:
 		m.cancel()
 		m.health.Ready = false
 	}
@@ -96,7 +103,8 @@ func (p *prober) close() { p.tasks.Wait() }
 func (p *prober) startLocked(ctx context.Context, pod *corev1.Pod, c runtime.Status, podIP string) Health {
 	spec := containerNamed(pod, c.Name)
 	ctx, cancel := context.WithCancel(ctx)
-	m := &monitor{cancel: cancel}
+	restartCtx, restart := context.WithCancel(ctx)
+	m := &monitor{cancel: cancel, restart: restart}
 	p.monitors[c.ID] = m
 	before := p.before(c.ID)
 	m.health.Started = spec.StartupProbe == nil || before.Started
@@ -106,7 +114,7 @@ func (p *prober) startLocked(ctx context.Context, pod *corev1.Pod, c runtime.Sta
 	if health.Started {
 		close(started)
 	}
-	begin := func(kind string, def *corev1.Probe, initial probe.Result, after <-chan struct{}, found func(probe.Result, string)) {
+	begin := func(ctx context.Context, kind string, def *corev1.Probe, initial probe.Result, after <-chan struct{}, found func(probe.Result, string)) {
 		if def == nil {
 			return
 		}
@@ -122,18 +130,18 @@ func (p *prober) startLocked(ctx context.Context, pod *corev1.Pod, c runtime.Sta
 	now := make(chan struct{})
 	close(now)
 	if !health.Started {
-		begin("Startup", spec.StartupProbe, probe.Unknown, now, func(r probe.Result, message string) {
-			p.set(m, func(h *Health) { h.Started, h.Failed = r == probe.Success, failed(r, "startup", message) })
+		begin(restartCtx, "Startup", spec.StartupProbe, probe.Unknown, now, func(r probe.Result, message string) {
+			p.set(m, func(h *Health) { h.Started, h.Failed, h.Grace = r == probe.Success, failed(r, "startup", message), spec.StartupProbe.TerminationGracePeriodSeconds })
 			if r == probe.Success && !isClosed(started) {
 				close(started)
 			}
 		})
 	}
-	begin("Readiness", spec.ReadinessProbe, resultOf(health.Ready), started, func(r probe.Result, _ string) {
+	begin(ctx, "Readiness", spec.ReadinessProbe, resultOf(health.Ready), started, func(r probe.Result, _ string) {
 		p.set(m, func(h *Health) { h.Ready = r == probe.Success })
 	})
-	begin("Liveness", spec.LivenessProbe, probe.Success, started, func(r probe.Result, message string) {
-		p.set(m, func(h *Health) { h.Failed = failed(r, "liveness", message) })
+	begin(restartCtx, "Liveness", spec.LivenessProbe, probe.Success, started, func(r probe.Result, message string) {
+		p.set(m, func(h *Health) { h.Failed, h.Grace = failed(r, "liveness", message), spec.LivenessProbe.TerminationGracePeriodSeconds })
 	})
 	return health
 }

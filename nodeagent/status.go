@@ -2,7 +2,6 @@ package nodeagent
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,8 +12,9 @@ import (
 )
 
 // Status says what is so of a pod, in the words of Kubernetes' API. before is
-// the status last reported: it dates conditions that did not change, and a
-// terminal phase in it stays. Pure.
+// the status last reported: it dates what did not change, and a terminal phase
+// in it stays. A pod is not said to have ended before nothing of it runs.
+// Pure.
 func Status(pod *corev1.Pod, o Observed, hostIP string, before corev1.PodStatus, now time.Time) corev1.PodStatus {
 	s := corev1.PodStatus{
 		HostIP: hostIP, HostIPs: []corev1.HostIP{{IP: hostIP}},
@@ -27,112 +27,159 @@ func Status(pod *corev1.Pod, o Observed, hostIP string, before corev1.PodStatus,
 	if o.IP != "" {
 		s.PodIPs = []corev1.PodIP{{IP: o.IP}}
 	}
-	initialized := true
+	v := view{pod: pod, Observed: o, now: now, before: before, rounds: roundsOf(pod, o)}
+	v.ending = pod.DeletionTimestamp != nil || finishing(pod, o, now) != ""
+	v.waiting = "ContainerCreating"
+	if len(pod.Spec.InitContainers) > 0 {
+		v.waiting = "PodInitializing"
+	}
 	for i := range pod.Spec.InitContainers {
-		c := containerStatus(pod, &pod.Spec.InitContainers[i], o, now, "PodInitializing")
-		c.Ready = c.State.Terminated != nil && c.State.Terminated.ExitCode == 0
-		initialized = initialized && c.Ready
+		c := v.container(&pod.Spec.InitContainers[i], before.InitContainerStatuses)
+		if !isSidecar(&pod.Spec.InitContainers[i]) {
+			c.Ready = c.State.Terminated != nil && c.State.Terminated.ExitCode == 0
+		}
 		s.InitContainerStatuses = append(s.InitContainerStatuses, c)
 	}
-	waiting := "ContainerCreating"
-	if !initialized {
-		waiting = "PodInitializing"
-	}
 	for i := range pod.Spec.Containers {
-		c := containerStatus(pod, &pod.Spec.Containers[i], o, now, waiting)
-		initialized = initialized || c.ContainerID != ""
-		s.ContainerStatuses = append(s.ContainerStatuses, c)
+		s.ContainerStatuses = append(s.ContainerStatuses, v.container(&pod.Spec.Containers[i], before.ContainerStatuses))
 	}
-	policy := pod.Spec.RestartPolicy
-	if pod.DeletionTimestamp != nil {
-		policy = corev1.RestartPolicyNever // of a pod that is going nothing starts again
-	}
-	s.Phase = Phase(policy, s.InitContainerStatuses, s.ContainerStatuses)
-	if terminal(before.Phase) {
-		s.Phase = before.Phase
-	}
-	s.Conditions = podConditions(pod, o, s, initialized, before.Conditions, now)
+	v.setPhase(&s)
+	s.Conditions = podConditions(pod, o, s, before.Conditions, now)
 	return s
 }
 
-func terminal(p corev1.PodPhase) bool { return p == corev1.PodSucceeded || p == corev1.PodFailed }
+// setPhase sets phase, reason and message.
+func (v *view) setPhase(s *corev1.PodStatus) {
+	s.Phase = Phase(v.pod, v.ending, s.InitContainerStatuses, s.ContainerStatuses)
+	if doom := doomOf(v.pod, v.Observed, v.now); doom != nil {
+		s.Phase, s.Reason, s.Message = corev1.PodFailed, doom.Reason, doom.Message
+	}
+	switch {
+	case terminal(v.before.Phase):
+		s.Phase = v.before.Phase
+	case terminal(s.Phase) && anyUp(v.Observed):
+		s.Phase, s.Reason, s.Message = v.before.Phase, "", ""
+		if s.Phase == "" {
+			s.Phase = corev1.PodPending
+		}
+	}
+	if s.Phase == v.before.Phase && s.Reason == "" {
+		s.Reason, s.Message = v.before.Reason, v.before.Message
+	}
+}
 
 func stamp(t time.Time) *metav1.Time { return &metav1.Time{Time: t.UTC().Truncate(time.Second)} }
 
-func containerStatus(pod *corev1.Pod, c *corev1.Container, o Observed, now time.Time, waiting string) corev1.ContainerStatus {
-	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(bool)}
-	last := latest(o, c.Name)
-	if f, failed := o.Failures[c.Name]; failed && pod.DeletionTimestamp == nil && (last == nil || last.State != runtime.Running) {
+// view is what containers' statuses are made from.
+type view struct {
+	Observed
+	pod     *corev1.Pod
+	now     time.Time
+	before  corev1.PodStatus
+	rounds  rounds
+	ending  bool   // nothing is started any more
+	waiting string // why a container that was never started waits
+}
+
+func (v *view) container(c *corev1.Container, before []corev1.ContainerStatus) corev1.ContainerStatus {
+	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(bool), VolumeMounts: mountStatuses(c, statusNamed(before, c.Name))}
+	last := latest(v.Observed, c.Name)
+	if f, failed := v.Failures[c.Name]; failed && !v.ending && (last == nil || last.State != runtime.Running) {
 		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: f.Reason, Message: f.Message}
 	}
 	if last == nil {
 		if s.State.Waiting == nil {
-			s.State.Waiting = &corev1.ContainerStateWaiting{Reason: waiting, Message: waitingFor(c, o)}
+			s.State.Waiting = &corev1.ContainerStateWaiting{Reason: v.waiting, Message: v.waitingFor(c)}
 		}
 		return s
 	}
 	s.ContainerID = "containerd://" + last.ID
 	s.ImageID = last.ImageID
 	s.RestartCount = int32(last.Attempt)
-	s.LastTerminationState = previous(o, last)
+	s.LastTerminationState = v.previous(last)
+	if len(c.Resources.Requests) > 0 || len(c.Resources.Limits) > 0 {
+		s.AllocatedResources, s.Resources = c.Resources.Requests, c.Resources.DeepCopy()
+	}
 	switch last.State {
 	case runtime.Running, runtime.Unknown:
 		s.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: *stamp(last.StartedAt)}}
-		health := o.Health[last.ID]
+		health := v.Health[last.ID]
 		*s.Started = health.Started
 		s.Ready = health.Started && health.Ready
 	case runtime.Created:
-		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: waiting}
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: v.waiting}
 	case runtime.Exited:
-		exitedStatus(pod, &s, last, o, now)
+		v.exited(&s, last)
 	}
 	return s
 }
 
+// mountStatuses says how volumes are mounted; as it was said before if that
+// is not known to have changed.
+func mountStatuses(c *corev1.Container, before *corev1.ContainerStatus) []corev1.VolumeMountStatus {
+	if before != nil && len(before.VolumeMounts) > 0 {
+		return before.VolumeMounts
+	}
+	var out []corev1.VolumeMountStatus
+	for _, m := range c.VolumeMounts {
+		s := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
+		if m.ReadOnly {
+			mode := corev1.RecursiveReadOnlyDisabled
+			if recursiveReadOnly(m) {
+				mode = corev1.RecursiveReadOnlyEnabled
+			}
+			s.RecursiveReadOnly = &mode
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
 // waitingFor says what a container that was never started waits for.
-func waitingFor(c *corev1.Container, o Observed) string {
-	if o.Pulling[c.Name] {
+func (v *view) waitingFor(c *corev1.Container) string {
+	if v.Pulling[c.Name] {
 		return "pulling image " + c.Image
 	}
-	return o.Failures[""].Message
+	return v.Failures[""].Message
 }
 
-// exitedStatus says whether an exited container waits for its restart.
-func exitedStatus(pod *corev1.Pod, s *corev1.ContainerStatus, last *runtime.Status, o Observed, now time.Time) {
-	ended := terminated(last, o)
-	if s.State.Waiting != nil {
-		s.LastTerminationState = ended
-		return
-	}
-	again := pod.DeletionTimestamp == nil && startsAgain(pod, last, o)
-	if again && o.Replaced[last.ID] {
-		s.LastTerminationState = ended
-		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
-		return
-	}
-	wait := last.FinishedAt.Add(CrashDelay(o.Crashes[s.Name])).Sub(now)
-	if again && wait > 0 {
-		s.LastTerminationState = ended
+// exited says whether an exited container waits for its restart.
+func (v *view) exited(s *corev1.ContainerStatus, last *runtime.Status) {
+	ended := v.terminated(last)
+	past := v.rounds.past(last)
+	again := !v.ending && (past || startsAgain(v.pod, last, v.Observed))
+	wait := last.FinishedAt.Add(CrashDelay(v.Crashes[s.Name])).Sub(v.now)
+	switch {
+	case s.State.Waiting != nil:
+	case again && past:
+		s.State.Waiting = &corev1.ContainerStateWaiting{
+			Reason: "RestartingAllContainers", Message: "The container is removed because RestartAllContainers in place",
+		}
+	case again && wait > 0:
 		s.State.Waiting = &corev1.ContainerStateWaiting{
 			Reason:  "CrashLoopBackOff",
-			Message: fmt.Sprintf("back-off %v restarting container %s of pod %s/%s", CrashDelay(o.Crashes[s.Name]), s.Name, pod.Namespace, pod.Name),
+			Message: fmt.Sprintf("back-off %v restarting container %s of pod %s/%s", CrashDelay(v.Crashes[s.Name]), s.Name, v.pod.Namespace, v.pod.Name),
 		}
+	case again && v.Replaced[last.ID]:
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: v.waiting}
+	default:
+		s.State = ended
 		return
 	}
-	s.State = ended
+	s.LastTerminationState = ended
 }
 
-func previous(o Observed, last *runtime.Status) corev1.ContainerState {
-	if before := attemptOf(o, last.Name, last.Attempt-1); before != nil {
-		return terminated(before, o)
+func (v *view) previous(last *runtime.Status) corev1.ContainerState {
+	if before := attemptOf(v.Observed, last.Name, last.Attempt-1); before != nil {
+		return v.terminated(before)
 	}
 	return corev1.ContainerState{}
 }
 
-func terminated(c *runtime.Status, o Observed) corev1.ContainerState {
+func (v *view) terminated(c *runtime.Status) corev1.ContainerState {
 	t := &corev1.ContainerStateTerminated{
 		ExitCode: int32(c.ExitCode), Reason: "Completed", ContainerID: "containerd://" + c.ID,
-		Message:   o.Messages[c.ID],
+		Message:   v.Messages[c.ID],
 		StartedAt: *stamp(c.StartedAt), FinishedAt: *stamp(c.FinishedAt),
 	}
 	switch {
@@ -142,111 +189,6 @@ func terminated(c *runtime.Status, o Observed) corev1.ContainerState {
 		t.Reason = "Error"
 	}
 	return corev1.ContainerState{Terminated: t}
-}
-
-// Phase sums a pod's containers up (Kubernetes: Pod Lifecycle, "Pod phase").
-func Phase(policy corev1.RestartPolicy, init, containers []corev1.ContainerStatus) corev1.PodPhase {
-	for _, c := range init {
-		switch {
-		case c.State.Terminated != nil && c.State.Terminated.ExitCode == 0:
-		case c.State.Terminated != nil && policy == corev1.RestartPolicyNever:
-			return corev1.PodFailed
-		case slices.ContainsFunc(containers, func(c corev1.ContainerStatus) bool { return c.ContainerID != "" }):
-		default:
-			return corev1.PodPending
-		}
-	}
-	var waiting, running, failed, succeeded int
-	for _, c := range containers {
-		switch {
-		case c.State.Running != nil:
-			running++
-		case c.State.Terminated != nil && c.State.Terminated.ExitCode == 0:
-			succeeded++
-		case c.State.Terminated != nil:
-			failed++
-		case c.LastTerminationState.Terminated != nil:
-			running++ // between two runs
-		default:
-			waiting++
-		}
-	}
-	switch {
-	case waiting > 0:
-		return corev1.PodPending
-	case running > 0 || policy == corev1.RestartPolicyAlways:
-		return corev1.PodRunning
-	case failed == 0:
-		return corev1.PodSucceeded
-	case policy == corev1.RestartPolicyNever:
-		return corev1.PodFailed
-	}
-	return corev1.PodRunning
-}
-
-// podConditions sets the agent's conditions; PodScheduled is the scheduler's.
-func podConditions(pod *corev1.Pod, o Observed, s corev1.PodStatus, initialized bool, before []corev1.PodCondition, now time.Time) []corev1.PodCondition {
-	var unready []string
-	for _, c := range s.ContainerStatuses {
-		if !c.Ready {
-			unready = append(unready, c.Name)
-		}
-	}
-	ready := corev1.PodCondition{Status: corev1.ConditionTrue}
-	switch {
-	case s.Phase == corev1.PodSucceeded:
-		ready = corev1.PodCondition{Status: corev1.ConditionFalse, Reason: "PodCompleted"}
-	case s.Phase == corev1.PodFailed:
-		ready = corev1.PodCondition{Status: corev1.ConditionFalse, Reason: "PodFailed"}
-	case len(unready) > 0:
-		ready = corev1.PodCondition{Status: corev1.ConditionFalse, Reason: "ContainersNotReady", Message: fmt.Sprintf("containers with unready status: %v", unready)}
-	}
-	isInitialized := corev1.PodCondition{Status: corev1.ConditionTrue}
-	if !initialized {
-		isInitialized = corev1.PodCondition{Status: corev1.ConditionFalse, Reason: "ContainersNotInitialized"}
-	}
-	sandbox := corev1.PodCondition{Status: corev1.ConditionTrue}
-	if !o.Sandbox {
-		sandbox = corev1.PodCondition{Status: corev1.ConditionFalse, Message: o.Failures[""].Message}
-	}
-	conditions := []corev1.PodCondition{
-		withType(sandbox, corev1.PodReadyToStartContainers), withType(isInitialized, corev1.PodInitialized),
-		withType(ready, corev1.ContainersReady), withType(ready, corev1.PodReady),
-	}
-	for i := range conditions {
-		conditions[i].ObservedGeneration = pod.Generation
-		conditions[i].LastTransitionTime = *stamp(now)
-		for _, b := range before {
-			if b.Type == conditions[i].Type && b.Status == conditions[i].Status {
-				conditions[i].LastTransitionTime = b.LastTransitionTime
-			}
-		}
-	}
-	return conditions
-}
-
-func withType(c corev1.PodCondition, t corev1.PodConditionType) corev1.PodCondition {
-	c.Type = t
-	return c
-}
-
-// qosClass is Kubernetes' "Quality of Service Classes".
-func qosClass(pod *corev1.Pod) corev1.PodQOSClass {
-	guaranteed, asks := true, false
-	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		for _, r := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			request, limit := c.Resources.Requests[r], c.Resources.Limits[r]
-			asks = asks || !request.IsZero() || !limit.IsZero()
-			guaranteed = guaranteed && !limit.IsZero() && (request.IsZero() || request.Cmp(limit) == 0)
-		}
-	}
-	switch {
-	case !asks:
-		return corev1.PodQOSBestEffort
-	case guaranteed:
-		return corev1.PodQOSGuaranteed
-	}
-	return corev1.PodQOSBurstable
 }
 
 // sameStatus compares two reports.

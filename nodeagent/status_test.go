@@ -12,53 +12,6 @@ import (
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
 
-func TestPhase(t *testing.T) {
-	waiting := corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}}
-	running := corev1.ContainerStatus{ContainerID: "x", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}
-	ended := func(code int32) corev1.ContainerStatus {
-		return corev1.ContainerStatus{ContainerID: "x", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code}}}
-	}
-	between := waiting
-	between.ContainerID, between.LastTerminationState = "x", ended(1).State
-	list := func(s ...corev1.ContainerStatus) []corev1.ContainerStatus { return s }
-	const pending, runs, succeeded, failed = corev1.PodPending, corev1.PodRunning, corev1.PodSucceeded, corev1.PodFailed
-	tests := []struct {
-		name                     string
-		init, containers         []corev1.ContainerStatus
-		always, onFailure, never corev1.PodPhase
-	}{
-		{"nothing started", nil, list(waiting, waiting), pending, pending, pending},
-		{"one to start", nil, list(running, waiting), pending, pending, pending},
-		{"one ended, one to start", nil, list(ended(0), waiting), pending, pending, pending},
-		{"all run", nil, list(running, running), runs, runs, runs},
-		{"one succeeded", nil, list(running, ended(0)), runs, runs, runs},
-		{"one failed", nil, list(running, ended(1)), runs, runs, runs},
-		{"one backs off", nil, list(running, between), runs, runs, runs},
-		{"all back off", nil, list(between, between), runs, runs, runs},
-		{"all succeeded", nil, list(ended(0), ended(0)), runs, succeeded, succeeded},
-		{"all ended, one failed", nil, list(ended(0), ended(1)), runs, runs, failed},
-		{"all failed", nil, list(ended(1)), runs, runs, failed},
-		{"init waits", list(waiting), list(waiting), pending, pending, pending},
-		{"init runs", list(ended(0), running), list(waiting), pending, pending, pending},
-		{"init failed", list(ended(1)), list(waiting), pending, pending, failed},
-		{"init backs off", list(between), list(waiting), pending, pending, pending},
-		{"init done", list(ended(0)), list(waiting), pending, pending, pending},
-		{"init done, all run", list(ended(0)), list(running), runs, runs, runs},
-		{"init forgotten, all run", list(waiting), list(running), runs, runs, runs},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			for policy, want := range map[corev1.RestartPolicy]corev1.PodPhase{
-				corev1.RestartPolicyAlways: test.always, corev1.RestartPolicyOnFailure: test.onFailure, corev1.RestartPolicyNever: test.never,
-			} {
-				if got := Phase(policy, test.init, test.containers); got != want {
-					t.Errorf("%s: got %s, want %s", policy, got, want)
-				}
-			}
-		})
-	}
-}
-
 func TestContainerStatus(t *testing.T) {
 	yes, no := true, false
 	at := func(d time.Duration) metav1.Time { return metav1.NewTime(noon.Add(d)) }
@@ -186,7 +139,7 @@ func TestConditions(t *testing.T) {
 		phase corev1.PodPhase
 		want  []string
 	}{
-		{"bound", Observed{}, corev1.PodPending, []string{"PodReadyToStartContainers=False  12:00:00", "Initialized=False ContainersNotInitialized 12:00:00", "ContainersReady=False ContainersNotReady 12:00:00", "Ready=False ContainersNotReady 12:00:00"}},
+		{"bound", Observed{}, corev1.PodPending, []string{"PodReadyToStartContainers=False PodSandboxNotReady 12:00:00", "Initialized=False ContainersNotInitialized 12:00:00", "ContainersReady=False ContainersNotReady 12:00:00", "Ready=False ContainersNotReady 12:00:00"}},
 		{"prepared", up(), corev1.PodPending, []string{"PodReadyToStartContainers=True  12:00:01", "Initialized=False ContainersNotInitialized 12:00:00", "ContainersReady=False ContainersNotReady 12:00:00", "Ready=False ContainersNotReady 12:00:00"}},
 		{"initialised", up(exited("i", 0, 0), ran("a", 0, runtime.Running)), corev1.PodRunning, []string{"PodReadyToStartContainers=True  12:00:01", "Initialized=True  12:00:02", "ContainersReady=False ContainersNotReady 12:00:00", "Ready=False ContainersNotReady 12:00:00"}},
 		{"ready", up(exited("i", 0, 0), ran("a", 0, runtime.Running)).with(func(o *Observed) { o.Health = ready }), corev1.PodRunning, []string{"PodReadyToStartContainers=True  12:00:01", "Initialized=True  12:00:02", "ContainersReady=True  12:00:03", "Ready=True  12:00:03"}},

@@ -27,6 +27,8 @@ type Observed struct {
 	Health     map[string]Health  // by container ID, from the probes
 	Ended      corev1.PodPhase    // the terminal phase already reported, or ""
 	CutOff     bool               // the node is cut off, and the pod asks not to run then
+	Doom       *Doom              // why it must fail, or nil
+	Since      time.Time          // when the pod began to be active; zero: not yet
 }
 
 // Failure is an attempt that led to no container.
@@ -42,6 +44,7 @@ type Health struct {
 	Started bool   // the startup probe passed
 	Ready   bool   // the readiness probe passes
 	Failed  string // why it must be restarted, or ""
+	Grace   *int64 // seconds that the failed probe gives it to end; nil: the pod's
 }
 
 // ActionKind is one thing that a pod worker can do.
@@ -65,7 +68,8 @@ type Action struct {
 	Attempt   int    // of Start
 	ID        string // of Stop and Remove
 	Reason    string // of Stop: for the event
-	Replace   bool   // of Stop: it is to be started anew, whatever the restart policy
+	Grace     *int64 // of Stop: seconds; nil: the pod's
+	Replace   bool   // of Stop: it is to be started anew, however it ends
 }
 
 // Decision is what to do now, and when to look again if nothing happens.
@@ -83,53 +87,80 @@ const keptAttempts = 2
 func Step(pod *corev1.Pod, o Observed, now time.Time) Decision {
 	switch {
 	case pod == nil || pod.DeletionTimestamp != nil:
-		return stepDown(o)
+		return stepDown(pod, o)
 	case o.Ended != "":
-		return stepEnded(o)
-	case o.CutOff:
+		return stepEnded(pod, o)
+	}
+	var d Decision
+	if why := finishing(pod, o, now); why != "" {
+		d.stopInTurn(pod, o, why)
+		return d
+	}
+	if o.CutOff {
 		return stepCutOff(o)
-	case !o.Sandbox || !o.Prepared:
-		d := afterFailure(o.Failures[""], now, Action{Kind: Prepare})
+	}
+	if left, limited := activeLeft(pod, o, now); limited {
+		d.Again = left
+	}
+	if !o.Sandbox || !o.Prepared {
+		d.prepare(o.Failures[""], now)
 		d.checkRunning(pod, o)
 		return d
 	}
-	var d Decision
 	d.checkRunning(pod, o)
-	if done := d.stepInit(pod, o, now); !done {
-		return d
-	}
-	for i := range pod.Spec.Containers {
-		c := &pod.Spec.Containers[i]
-		d.stepContainer(pod, c, o, now)
-		if last := latest(o, c.Name); last != nil && o.Hooks[last.ID] {
-			break // the next one starts when the hook is through
-		}
-	}
+	d.advance(pod, o, now)
 	d.removeOld(o)
 	return d
 }
 
-func afterFailure(f Failure, now time.Time, a Action) Decision {
-	if wait := f.RetryAt.Sub(now); wait > 0 {
-		return Decision{Again: wait}
+// advance starts what is to be started: all anew if a container's exit asked
+// for that, and what is missing else.
+func (d *Decision) advance(pod *corev1.Pod, o Observed, now time.Time) {
+	r := roundsOf(pod, o)
+	if r.running(o) {
+		d.stopPast(pod, o, r)
+		return
 	}
-	return Decision{Actions: []Action{a}}
+	s := starter{Decision: d, pod: pod, all: o, Observed: r.present(o), now: now}
+	if r.cause != nil {
+		s.notBefore = r.began.Add(CrashDelay(o.Crashes[r.cause.Name]))
+	}
+	if !s.init() {
+		return
+	}
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		s.container(c)
+		if last := latest(s.Observed, c.Name); last != nil && o.Hooks[last.ID] {
+			return // the next one starts when the hook is through
+		}
+	}
+}
+
+// stopPast stops the containers of earlier rounds, in turn.
+func (d *Decision) stopPast(pod *corev1.Pod, o Observed, r rounds) {
+	past := o
+	past.Containers = slices.DeleteFunc(slices.Clone(o.Containers), func(c runtime.Status) bool { return !r.past(&c) })
+	from := len(d.Actions)
+	d.stopInTurn(pod, past, fmt.Sprintf("container %s exited and all are started anew", r.cause.Name))
+	for i := range d.Actions[from:] {
+		d.Actions[from+i].Replace = true
+	}
+}
+
+func (d *Decision) prepare(f Failure, now time.Time) {
+	if wait := f.RetryAt.Sub(now); wait > 0 {
+		d.lookAgain(wait)
+		return
+	}
+	d.Actions = append(d.Actions, Action{Kind: Prepare})
 }
 
 // stepDown stops all containers, then removes them, then the sandbox.
-func stepDown(o Observed) Decision {
+func stepDown(pod *corev1.Pod, o Observed) Decision {
 	var d Decision
-	running := false
-	for _, c := range o.Containers {
-		if c.State == runtime.Exited || c.State == runtime.Created {
-			continue
-		}
-		running = true
-		if !o.Stopping[c.ID] {
-			d.Actions = append(d.Actions, Action{Kind: Stop, ID: c.ID, Reason: "pod is being deleted"})
-		}
-	}
-	if running {
+	if anyUp(o) {
+		d.stopInTurn(pod, o, "pod is being deleted")
 		return d
 	}
 	for _, c := range o.Containers {
@@ -141,16 +172,14 @@ func stepDown(o Observed) Decision {
 
 // stepEnded frees what a finished pod no longer needs. Its containers stay,
 // for their logs and exit codes, until it is deleted.
-func stepEnded(o Observed) Decision {
+func stepEnded(pod *corev1.Pod, o Observed) Decision {
 	var d Decision
 	for _, c := range o.Containers {
-		switch {
-		case c.State == runtime.Created:
+		if c.State == runtime.Created {
 			d.Actions = append(d.Actions, Action{Kind: Remove, ID: c.ID})
-		case c.State != runtime.Exited && !o.Stopping[c.ID]:
-			d.Actions = append(d.Actions, Action{Kind: Stop, ID: c.ID, Reason: "pod has ended"})
 		}
 	}
+	d.stopInTurn(pod, o, "pod has ended")
 	quiet := !slices.ContainsFunc(o.Containers, func(c runtime.Status) bool { return c.State != runtime.Exited })
 	if quiet && o.Sandbox {
 		d.Actions = append(d.Actions, Action{Kind: Teardown})
@@ -158,35 +187,81 @@ func stepEnded(o Observed) Decision {
 	return d
 }
 
-// stepInit brings the init containers on, one after the other, and reports
-// whether they are done. They are when a later container was ever started.
-func (d *Decision) stepInit(pod *corev1.Pod, o Observed, now time.Time) (done bool) {
-	if slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return latest(o, c.Name) != nil }) {
-		return true
-	}
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		last := latest(o, c.Name)
-		if last != nil && last.State == runtime.Exited && last.ExitCode == 0 && !o.Replaced[last.ID] {
-			continue
-		}
-		d.stepContainer(pod, c, o, now)
-		return false
-	}
-	return true
+// starter adds starts to a decision. Observed is what there is of the present
+// round, all is everything.
+type starter struct {
+	*Decision
+	Observed
+	pod       *corev1.Pod
+	all       Observed
+	now       time.Time
+	notBefore time.Time // for what was never started in this round
 }
 
-// stepContainer starts or restarts one container.
-func (d *Decision) stepContainer(pod *corev1.Pod, c *corev1.Container, o Observed, now time.Time) {
-	last := latest(o, c.Name)
+// init brings the init containers on, one after the other, and reports whether
+// the others may start. Where a later one was ever started the earlier ones
+// are done, but for sidecars, which go on beside the rest.
+func (s *starter) init() (done bool) {
+	begun := slices.ContainsFunc(s.pod.Spec.Containers, func(c corev1.Container) bool { return latest(s.Observed, c.Name) != nil })
+	list := s.pod.Spec.InitContainers
+	at := len(list) // the one whose turn it is
+	for i := len(list) - 1; i >= 0 && !begun; i-- {
+		at = i
+		if latest(s.Observed, list[i].Name) != nil {
+			break
+		}
+	}
+	for ; at < len(list) && s.initialized(&list[at]); at++ {
+	}
+	for i := range min(at+1, len(list)) {
+		if i == at || isSidecar(&list[i]) {
+			s.container(&list[i])
+		}
+	}
+	return at == len(list)
+}
+
+// initialized reports whether the init container after this one may start.
+func (s *starter) initialized(c *corev1.Container) bool {
+	last := latest(s.Observed, c.Name)
 	switch {
 	case last == nil:
-		d.start(o, c.Name, 0, now, time.Time{})
-	case last.State == runtime.Created:
-		d.Actions = append(d.Actions, Action{Kind: Remove, ID: last.ID})
-	case last.State == runtime.Exited && startsAgain(pod, last, o):
-		d.start(o, c.Name, last.Attempt+1, now, last.FinishedAt.Add(CrashDelay(o.Crashes[c.Name])))
+		return false
+	case isSidecar(c):
+		return isUp(last) && s.Health[last.ID].Started && !s.Hooks[last.ID]
 	}
+	return last.State == runtime.Exited && last.ExitCode == 0 && !s.Replaced[last.ID]
+}
+
+// container starts or restarts one container.
+func (s *starter) container(c *corev1.Container) {
+	last := latest(s.Observed, c.Name)
+	switch {
+	case last == nil:
+		s.start(c.Name, s.notBefore)
+	case last.State == runtime.Created:
+		s.Actions = append(s.Actions, Action{Kind: Remove, ID: last.ID})
+	case last.State == runtime.Exited && startsAgain(s.pod, last, s.Observed):
+		s.start(c.Name, last.FinishedAt.Add(CrashDelay(s.Crashes[c.Name])))
+	}
+}
+
+func (s *starter) start(name string, notBefore time.Time) {
+	if s.Pulling[name] {
+		return
+	}
+	if retry := s.Failures[name].RetryAt; retry.After(notBefore) {
+		notBefore = retry
+	}
+	if wait := notBefore.Sub(s.now); wait > 0 {
+		s.lookAgain(wait)
+		return
+	}
+	attempt := 0
+	if last := latest(s.all, name); last != nil {
+		attempt = last.Attempt + 1
+	}
+	s.Actions = append(s.Actions, Action{Kind: Start, Container: name, Attempt: attempt})
 }
 
 // checkRunning stops containers that are not well or not what the pod says.
@@ -196,29 +271,15 @@ func (d *Decision) checkRunning(pod *corev1.Pod, o Observed) {
 		if c.State != runtime.Running || o.Stopping[c.ID] {
 			continue
 		}
-		spec := containerNamed(pod, c.Name)
-		stop := Action{Kind: Stop, ID: c.ID, Reason: o.Health[c.ID].Failed}
+		spec, health := containerNamed(pod, c.Name), o.Health[c.ID]
+		stop := Action{Kind: Stop, ID: c.ID, Reason: health.Failed, Grace: health.Grace, Replace: restartsIll(pod, spec)}
 		if c.SpecHash != SpecHash(spec) {
-			stop.Reason, stop.Replace = fmt.Sprintf("container %s definition changed", c.Name), true
+			stop = Action{Kind: Stop, ID: c.ID, Reason: fmt.Sprintf("container %s definition changed", c.Name), Replace: true}
 		}
 		if stop.Reason != "" {
 			d.Actions = append(d.Actions, stop)
 		}
 	}
-}
-
-func (d *Decision) start(o Observed, name string, attempt int, now, notBefore time.Time) {
-	if o.Pulling[name] {
-		return
-	}
-	if retry := o.Failures[name].RetryAt; retry.After(notBefore) {
-		notBefore = retry
-	}
-	if wait := notBefore.Sub(now); wait > 0 {
-		d.lookAgain(wait)
-		return
-	}
-	d.Actions = append(d.Actions, Action{Kind: Start, Container: name, Attempt: attempt})
 }
 
 func (d *Decision) lookAgain(after time.Duration) {
@@ -241,25 +302,9 @@ func (d *Decision) removeOld(o Observed) {
 }
 
 // startsAgain reports whether an exited container is to be started again, now
-// or later: by its pod's restart policy, or because it was stopped for that.
+// or later: by its pod's rules, or because it was stopped for that.
 func startsAgain(pod *corev1.Pod, exited *runtime.Status, o Observed) bool {
-	return o.Replaced[exited.ID] || restarts(pod.Spec.RestartPolicy, exited.ExitCode, isInit(pod, exited.Name))
-}
-
-// restarts applies a pod's restart policy. An init container that failed is
-// started again under Always and OnFailure alike.
-func restarts(policy corev1.RestartPolicy, exitCode int, init bool) bool {
-	switch policy {
-	case corev1.RestartPolicyNever:
-		return false
-	case corev1.RestartPolicyOnFailure:
-		return exitCode != 0
-	}
-	return !init || exitCode != 0
-}
-
-func isInit(pod *corev1.Pod, name string) bool {
-	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name })
+	return o.Replaced[exited.ID] || restartsAfter(pod, containerNamed(pod, exited.Name), exited.ExitCode)
 }
 
 // SpecHash changes when a running container has to be replaced: of all that a

@@ -74,7 +74,7 @@ func TestStep(t *testing.T) {
 		{
 			"not prepared, but runs and is ill", pod(),
 			Observed{Containers: []runtime.Status{run("a")}, Failures: map[string]Failure{"": {RetryAt: noon.Add(4 * time.Second)}}, Health: map[string]Health{"a/0": {Failed: "ill"}}},
-			Decision{Actions: []Action{{Kind: Stop, ID: "a/0", Reason: "ill"}}, Again: 4 * time.Second},
+			Decision{Actions: []Action{{Kind: Stop, ID: "a/0", Reason: "ill", Replace: true}}, Again: 4 * time.Second},
 		},
 		{"prepared", pod(), up(), Decision{Actions: []Action{start("a", 0), start("b", 0)}}},
 		{"all run", pod(), up(run("a"), run("b")), Decision{}},
@@ -115,7 +115,7 @@ func TestStep(t *testing.T) {
 
 		{
 			"liveness", pod(), up(run("a"), run("b")).with(func(o *Observed) { o.Health = map[string]Health{"b/0": {Failed: "dead"}} }),
-			Decision{Actions: []Action{{Kind: Stop, ID: "b/0", Reason: "dead"}}},
+			Decision{Actions: []Action{{Kind: Stop, ID: "b/0", Reason: "dead", Replace: true}}},
 		},
 		{
 			"liveness, being stopped", pod(), up(run("a"), run("b")).with(func(o *Observed) {

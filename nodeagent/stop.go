@@ -28,15 +28,9 @@ const preStopExtra = 2 * time.Second
 // stop ends a container beside everything else; the worker is woken when it is
 // over. With the agent it ends half-way, and the next one begins again.
 func (w *worker) stop(ctx context.Context, action Action, o Observed) {
-	job := &stopJob{worker: w, id: action.ID, pod: w.pod, podIP: o.IP, began: time.Now(), grace: w.grace()}
-	job.deadline = job.began.Add(job.grace)
-	for _, c := range o.Containers {
-		if c.ID == action.ID {
-			job.container = c.Name
-		}
-	}
-	going := w.pod == nil || w.pod.DeletionTimestamp != nil
-	if going && o.Health[action.ID].Ready {
+	job := w.newStop(action, o, time.Now())
+	going := w.going()
+	if going && job.first && o.Health[action.ID].Ready {
 		job.drain = drainDelay
 	}
 	if action.Replace {
@@ -50,7 +44,7 @@ func (w *worker) stop(ctx context.Context, action Action, o Observed) {
 	}
 	w.mu.Unlock()
 	w.agent.note(w.pod, "Killing", fmt.Sprintf("Stopping container %s: %s", job.container, action.Reason))
-	w.probes.forget(action.ID)
+	w.probes.forget(action.ID, going)
 	w.tasks.Go(func() {
 		err := job.run(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -64,18 +58,49 @@ func (w *worker) stop(ctx context.Context, action Action, o Observed) {
 	})
 }
 
-// grace is how long the pod's containers have between the request and SIGKILL.
-func (w *worker) grace() time.Duration {
-	seconds := int64(corev1.DefaultTerminationGracePeriodSeconds)
-	if w.pod != nil {
-		if s := w.pod.Spec.TerminationGracePeriodSeconds; s != nil {
-			seconds = *s
-		}
-		if s := w.pod.DeletionGracePeriodSeconds; s != nil {
-			seconds = *s
+// newStop says how a container is to be stopped. Containers that are stopped
+// one after the other because their pod ends share its grace, but each has
+// some time to itself.
+func (w *worker) newStop(action Action, o Observed, now time.Time) *stopJob {
+	job := &stopJob{worker: w, id: action.ID, pod: w.pod, podIP: o.IP, began: now, grace: w.grace(), first: true, signal: int(syscall.SIGTERM)}
+	for _, c := range o.Containers {
+		if c.ID == action.ID {
+			job.container = c.Name
+			if c.StopSignal != 0 {
+				job.signal = c.StopSignal
+			}
 		}
 	}
-	grace := time.Duration(seconds) * time.Second
+	switch {
+	case w.going() || finishing(w.pod, o, now) != "":
+		if w.ending.IsZero() {
+			w.ending = now
+		}
+		job.first = sidecarPlace(w.pod, job.container) < 0
+		job.began = w.ending
+	case action.Grace != nil:
+		job.grace = time.Duration(*action.Grace) * time.Second
+	}
+	job.deadline = job.began.Add(job.grace)
+	if least := now.Add(min(minimumGrace, job.grace)); job.deadline.Before(least) {
+		job.deadline = least
+	}
+	return job
+}
+
+// minimumGrace is what a container has at least to end by itself, if its pod
+// has any grace.
+const minimumGrace = 2 * time.Second
+
+// going reports whether the pod is being deleted.
+func (w *worker) going() bool { return w.pod == nil || w.pod.DeletionTimestamp != nil }
+
+// grace is how long the pod's containers have between the request and SIGKILL.
+func (w *worker) grace() time.Duration {
+	grace := corev1.DefaultTerminationGracePeriodSeconds * time.Second
+	if w.pod != nil {
+		grace = graceOf(w.pod)
+	}
 	if now := time.Now(); w.mustStop(now) {
 		_, stopped := w.agent.presence.deadlines()
 		grace = min(grace, max(0, stopped.Sub(now)))
@@ -83,8 +108,12 @@ func (w *worker) grace() time.Duration {
 	return grace
 }
 
-// shortenStops tells stops under way that the grace is now a shorter one.
+// shortenStops tells stops under way that the grace is now a shorter one:
+// because the pod is being deleted, or its node cut off.
 func (w *worker) shortenStops() {
+	if !w.going() && !w.mustStop(time.Now()) {
+		return
+	}
 	grace := w.grace()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -114,6 +143,8 @@ type stopJob struct {
 	grace     time.Duration      // of the worker alone; the job hears of changes by hurry
 	hurry     chan time.Duration // has room for one: a shorter grace
 	drain     time.Duration
+	first     bool // no other was stopped before it
+	signal    int
 }
 
 func (j *stopJob) run(ctx context.Context) error {
@@ -168,11 +199,11 @@ func (j *stopJob) graceful(ctx context.Context) (context.Context, context.Cancel
 	return graceful, cancel
 }
 
-// terminated sends SIGTERM and reports whether the container ended by it in
+// terminated sends the signal to end, SIGTERM or the image's own, and reports whether the container ended by it in
 // time. A signal that cannot be sent is sent again.
 func (j *stopJob) terminated(ctx context.Context) bool {
 	for {
-		err := j.worker.agent.cfg.Runtime.Signal(ctx, j.id, int(syscall.SIGTERM))
+		err := j.worker.agent.cfg.Runtime.Signal(ctx, j.id, j.signal)
 		if err == nil {
 			break
 		}

@@ -30,6 +30,8 @@ type worker struct {
 	cleaning int               // removals in a row that went wrong
 	tornDown bool
 	reported bool // that nothing is left
+	doom     *Doom
+	ending   time.Time // when the first container was stopped for good
 	said     corev1.PodStatus
 	probes   *prober
 	tasks    sync.WaitGroup // stops, pulls and hooks under way
@@ -48,6 +50,7 @@ type news struct {
 	images  bool // images were loaded
 	network bool // the node has a range of addresses
 	runtime bool // the container runtime answers, or no longer does
+	doom    *Doom
 }
 
 // newWorker returns the worker of a pod of which an earlier process of this
@@ -69,6 +72,9 @@ func (w *worker) tell(n news) {
 	w.news.images = w.news.images || n.images
 	w.news.network = w.news.network || n.network
 	w.news.runtime = w.news.runtime || n.runtime
+	if w.news.doom == nil {
+		w.news.doom = n.doom
+	}
 	w.mu.Unlock()
 	poke(w.awake)
 }
@@ -178,6 +184,7 @@ func (w *worker) afterError(action Action) time.Duration {
 func (w *worker) beginAnew() {
 	w.reported = false
 	w.crashes = crashes{}
+	w.doom, w.ending = nil, time.Time{}
 	if !terminal(w.said.Phase) {
 		w.said = corev1.PodStatus{}
 	}
@@ -189,6 +196,9 @@ func (w *worker) takeNews(ctx context.Context) {
 	n := w.news
 	w.news = news{}
 	w.mu.Unlock()
+	if w.doom == nil {
+		w.doom = n.doom
+	}
 	for name, f := range w.failures {
 		if n.mends(f.Reason) {
 			f.RetryAt = time.Time{}
@@ -222,7 +232,10 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 	w.takePulled()
 	o := Observed{
 		Containers: containers, Failures: w.failures, Replaced: w.replaced, IP: w.said.PodIP,
-		Sandbox: w.sandbox != nil, Prepared: w.prepared != nil, CutOff: w.mustStop(time.Now()),
+		Sandbox: w.sandbox != nil, Prepared: w.prepared != nil, CutOff: w.mustStop(time.Now()), Doom: w.doom,
+	}
+	if w.said.StartTime != nil {
+		o.Since = w.said.StartTime.Time
 	}
 	if w.sandbox != nil {
 		o.IP = w.sandbox.IP.String()
@@ -258,7 +271,7 @@ func (w *worker) terminationMessages(containers []runtime.Status) map[string]str
 		}
 		message, known := w.messages[c.ID]
 		if !known {
-			message = w.agent.cfg.Volumes.ReadTerminationLog(w.uid, c.Name, c.Attempt)
+			message = w.terminationMessage(&c)
 		}
 		out[c.ID] = message
 	}

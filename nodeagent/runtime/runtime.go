@@ -253,6 +253,7 @@ type Status struct {
 	PID        int // while running
 	ExitCode   int
 	OOMKilled  bool
+	StopSignal int // that the image asks to be ended with; 0: SIGTERM
 	CreatedAt  time.Time
 	StartedAt  time.Time
 	FinishedAt time.Time

@@ -1,0 +1,14 @@
+// Package logs keeps what containers write, in the format and at the place
+// where Kubernetes' tools look for it: /var/log/pods, as CRI log files,
+// rotated by size.
+//
+// A container's shim appends raw bytes to two regular files, its spools, so
+// that a container never waits for anybody and nothing is lost while no agent
+// runs. The Manager follows the spools, turns them into log files, and frees
+// what it has read. After each step it notes how far it came, so that a
+// successor of one that was killed writes each line exactly once.
+//
+// The node agent calls it: Open before a container starts, Read and Attach for
+// its server, RemovePod when a pod is gone. It knows nothing of container
+// runtimes and never starts or ends anything.
+package logs
