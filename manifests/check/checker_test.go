@@ -45,13 +45,13 @@ func TestCheckerFollowsChanges(t *testing.T) {
 		known := rapid.Bool().Draw(t, "known")
 		w := world{checker: NewChecker(known, Disabled{}), loader: manifests.NewLoader(), in: Cluster{Known: known}, live: map[schema.Key]schema.Object{}}
 		w.files = []map[string]string{{}, {}}
-		for range rapid.IntRange(1, 10).Draw(t, "rounds") {
+		for range rapid.IntRange(1, 30).Draw(t, "rounds") {
 			for range rapid.IntRange(0, 4).Draw(t, "changes") {
 				w.change(t)
 			}
 			sets, found := w.load()
 			if found.HasErrors() {
-				continue
+				t.Fatal(found.Err())
 			}
 			w.checker.Declare(sets...)
 			w.in.Objects = slices.Collect(maps.Values(w.live))
@@ -95,12 +95,12 @@ func (w *world) change(t *rapid.T) {
 		}
 		w.checker.SetNodes(w.in.Nodes)
 	default:
-		source := w.files[rapid.IntRange(0, len(w.files)-1).Draw(t, "source")]
-		path := rapid.SampledFrom([]string{"a.yaml", "b.yaml", "c.yaml", "d.yaml", "e.yaml", "f.yaml"}).Draw(t, "path")
-		if source[path] != "" && rapid.Bool().Draw(t, "remove") {
-			delete(source, path)
-		} else {
-			source[path] = piece
+		path := strings.ReplaceAll(schema.KeyOf(loadPiece(piece)).String(), "/", "-") + ".yaml"
+		before := w.files[0][path] + w.files[1][path]
+		delete(w.files[0], path)
+		delete(w.files[1], path)
+		if before != piece {
+			w.files[rapid.IntRange(0, 1).Draw(t, "source")][path] = piece
 		}
 	}
 }
