@@ -69,6 +69,7 @@ const (
 	PodCIDRsPrefix     = Root + "podcidrs/"     // <address>_<bits>: the node that holds it; writer: node lifecycle
 	ElectionPrefix     = Root + "election/"     // <role>: who leads, on an etcd lease
 	PKIPrefix          = Root + "pki/"          // ca, serviceaccounts: private keys; writer and only reader: control plane
+	TerminatingPrefix  = Root + "terminating/"  // <namespace>: there while the namespace ends, so that nothing is created in it
 	APIServersPrefix   = Root + "apiservers/"   // <process>: where a live API server listens, on an etcd lease
 	BindingNodeName    = "node"                 // bindings/<node>/node: the Node itself; where it is missing, a list of bindings is no authority
 	BindingPeersName   = "peers"                // bindings/<node>/peers: NodeList of the other nodes: addresses and pod CIDRs

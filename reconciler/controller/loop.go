@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/evenkeel/evenkeel/schema"
@@ -143,6 +144,9 @@ func (r *run) work(ctx context.Context, end context.CancelCauseFunc) {
 // settle says when the key is worked on again.
 func (r *run) settle(ctx context.Context, key schema.Key, revision int64, err error) {
 	var later Later
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		err = nil // there is nothing to make any more
+	}
 	if err == nil || errors.As(err, &later) {
 		r.succeeded(key)
 		if err != nil {

@@ -1,23 +1,12 @@
 package registry
 
 import (
-	"crypto/rand"
-	"encoding/base32"
-	"strings"
-
-	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/evenkeel/evenkeel/schema"
 )
-
-// maxGenerated is how much of a generateName is kept, so that the name stays a
-// DNS label (as k8s.io/apiserver/pkg/storage/names does).
-const maxGenerated = 58
 
 func (r *Registries) prepareCreate(given schema.Object, attempt int) (write, error) {
 	kind, err := schema.KindOf(given)
@@ -26,7 +15,9 @@ func (r *Registries) prepareCreate(given schema.Object, attempt int) (write, err
 	}
 	obj := given.DeepCopyObject().(schema.Object)
 	obj.GetObjectKind().SetGroupVersionKind(kind.GVK)
-	r.fillMeta(kind, obj)
+	if err := r.fillMeta(kind, obj); err != nil {
+		return write{}, err
+	}
 	if r.cfg.Validator != nil {
 		r.cfg.Validator.Default(obj)
 	}
@@ -46,7 +37,8 @@ func (r *Registries) prepareCreate(given schema.Object, attempt int) (write, err
 	p.path = key.Path()
 	p.guards = append(p.guards, Guard{Key: p.path, Mod: Absent})
 	if kind.Namespaced {
-		p.guards = append(p.guards, Guard{Key: schema.Namespaces.Key("", obj.GetNamespace()).Path(), Mod: Present})
+		p.guards = append(p.guards, Guard{Key: schema.Namespaces.Key("", key.Namespace).Path(), Mod: Present})
+		p.guards = append(p.guards, Guard{Key: schema.TerminatingPrefix + key.Namespace, Mod: Absent})
 	}
 	return p, p.put(p.path, obj)
 }
@@ -57,6 +49,9 @@ func (p *write) put(path string, obj schema.Object) error {
 	data, err := schema.Encode(obj)
 	if err != nil {
 		return err
+	}
+	if len(data) > MaxValue {
+		return newTooLarge(schema.KeyOf(obj), len(data))
 	}
 	p.ops = append(p.ops, Put(path, data))
 	if pod, ok := obj.(*corev1.Pod); ok && pod.Spec.NodeName != "" {
@@ -78,55 +73,6 @@ func (p *write) claim(want, have map[string]bool) {
 		if !want[path] {
 			p.ops = append(p.ops, Delete(path))
 		}
-	}
-}
-
-// fillMeta sets what the system, and nobody else, says of a new object.
-func (r *Registries) fillMeta(kind *schema.Kind, obj schema.Object) {
-	if !kind.Namespaced {
-		obj.SetNamespace("")
-	} else if obj.GetNamespace() == "" {
-		obj.SetNamespace(metav1.NamespaceDefault)
-	}
-	if obj.GetName() == "" && obj.GetGenerateName() != "" {
-		obj.SetName(generateName(obj.GetGenerateName()))
-	}
-	obj.SetUID(newUID())
-	obj.SetCreationTimestamp(metav1.Time{Time: r.cfg.Now().UTC().Truncate(1e9)})
-	obj.SetDeletionTimestamp(nil)
-	obj.SetDeletionGracePeriodSeconds(nil)
-	obj.SetResourceVersion("")
-	obj.SetGeneration(0)
-	if specOf(obj) != nil {
-		obj.SetGeneration(1)
-	}
-}
-
-func newUID() types.UID { return types.UID(uuid.NewString()) }
-
-func generateName(prefix string) string {
-	if len(prefix) > maxGenerated {
-		prefix = prefix[:maxGenerated]
-	}
-	var b [5]byte
-	rand.Read(b[:])
-	return prefix + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))[:5]
-}
-
-// initStatus drops any status that came with a new object and sets the one
-// that its kind begins with.
-func initStatus(obj schema.Object) {
-	switch o := obj.(type) {
-	case *corev1.Pod:
-		o.Status = corev1.PodStatus{Phase: corev1.PodPending}
-	case *corev1.ReplicationController:
-		o.Status = corev1.ReplicationControllerStatus{}
-	case *corev1.Service:
-		o.Status = corev1.ServiceStatus{}
-	case *corev1.Node:
-		o.Status = corev1.NodeStatus{}
-	case *corev1.Namespace:
-		o.Status = corev1.NamespaceStatus{Phase: corev1.NamespaceActive}
 	}
 }
 

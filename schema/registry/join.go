@@ -54,7 +54,7 @@ func join(obj, status schema.Object, present bool) schema.Object {
 }
 
 // joinPod takes the agent's status, and its word that the pod has stopped, if
-// they are of this very pod, and keeps the scheduler's condition.
+// they are of this very pod, and keeps the conditions of others.
 func joinPod(pod, status *corev1.Pod) *corev1.Pod {
 	if status == nil || status.UID != pod.UID {
 		return pod
@@ -69,25 +69,18 @@ func joinPod(pod, status *corev1.Pod) *corev1.Pod {
 		}
 		joined.Annotations[schema.StoppedAnnotation] = stopped
 	}
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && !hasPodCondition(status.Status.Conditions, c.Type) {
-			joined.Status.Conditions = append(slices.Clip(status.Status.Conditions), c)
-		}
-	}
+	joined.Status.Conditions = withOthers(status.Status.Conditions, pod.Status.Conditions)
 	return &joined
 }
 
-func hasPodCondition(conditions []corev1.PodCondition, t corev1.PodConditionType) bool {
-	return slices.ContainsFunc(conditions, func(c corev1.PodCondition) bool { return c.Type == t })
-}
-
-// joinNode takes the agent's status. A node whose lease is gone is not known
+// joinNode takes the agent's status, and the conditions of others. A node whose lease is gone is not known
 // to be ready, whatever it last said of itself.
 func joinNode(node, status *corev1.Node, present bool) *corev1.Node {
 	joined := *node
 	if status != nil {
 		joined.ResourceVersion = later(node.ResourceVersion, status.ResourceVersion)
 		joined.Status = status.Status
+		joined.Status.Conditions = append(slices.Clip(status.Status.Conditions), node.Status.Conditions...)
 	}
 	if !present {
 		joined.Status.Conditions = withReadyUnknown(joined.Status.Conditions)

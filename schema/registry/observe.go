@@ -25,15 +25,15 @@ type Changes struct {
 
 type observer struct{ tell func(Changes) }
 
-// Observe has tell called with everything that the mirror takes in from now
-// on, in order. tell runs while the mirror is locked: it is quick, and does not
-// call the mirror. stop ends it.
-func (m *Mirror) Observe(tell func(Changes)) (stop func()) {
+// Observe has tell called with everything that the mirror takes in after a
+// revision, which is the mirror's now, in order. tell runs while the mirror is
+// locked: it is quick, and does not call the mirror. stop ends it.
+func (m *Mirror) Observe(tell func(Changes)) (revision int64, stop func()) {
 	o := &observer{tell}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.observers = append(m.observers, o)
-	return func() {
+	return m.revisionLocked(), func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.observers = slices.DeleteFunc(m.observers, func(have *observer) bool { return have == o })

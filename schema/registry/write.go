@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
+	kschema "k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/evenkeel/evenkeel/schema"
 )
@@ -20,7 +21,9 @@ type Write struct {
 	// binds the pod, which is the result; bindings cannot be read or changed.
 	Create schema.Object
 	// Update sets an object's metadata and spec (or data); the status stays.
-	// A resourceVersion must be the current one; without one it overwrites.
+	// A resourceVersion must be the current one; without one it overwrites. An
+	// update that takes the last finalizer from an object that is being deleted
+	// removes it; the result is then its last state.
 	Update schema.Object
 	// UpdateStatus sets the status alone of kinds that keep it in their own
 	// key. The status of a bound pod, and of a node, is its agent's.
@@ -38,15 +41,6 @@ type Write struct {
 	// Also, if set, returns operations that belong with the write, given the
 	// object as it will be stored: what has to know its UID.
 	Also func(stored schema.Object) ([]Op, error)
-}
-
-// Deletion says what to delete and how.
-type Deletion struct {
-	Key             schema.Key
-	UID             types.UID // if set, only the object with this UID
-	ResourceVersion string    // if set, only at this version
-	GraceSeconds    *int64    // pods: nil means the pod's own; 0 removes it at once, whatever its node says
-	Finalize        bool      // namespaces: remove the key itself; whoever says so has seen that it is empty
 }
 
 // write is a Write worked out: what to commit, and what then is there.
@@ -109,7 +103,7 @@ func (r *Registries) one(ctx context.Context, w Write) (schema.Object, error) {
 	for attempt := 0; ; attempt++ {
 		results, _, err := r.commit(ctx, []Write{w})
 		var stale *staleError
-		if errors.As(err, &stale) && attempt < overwrites {
+		if errors.As(err, &stale) && attempt < overwrites || takenName(err, w) && attempt < nameTries {
 			continue
 		}
 		var refused *BindError
@@ -117,10 +111,29 @@ func (r *Registries) one(ctx context.Context, w Write) (schema.Object, error) {
 		case errors.As(err, &refused):
 			return nil, refused.Err
 		case err != nil:
-			return nil, unwrapStale(err)
+			return nil, r.whyTaken(ctx, w, unwrapStale(err))
 		}
 		return results[0], nil
 	}
+}
+
+// whyTaken says of a name that is taken what Kubernetes says of it.
+func (r *Registries) whyTaken(ctx context.Context, w Write, err error) error {
+	var status *apierrors.StatusError
+	if w.Create == nil || !apierrors.IsAlreadyExists(err) || !errors.As(err, &status) || status.ErrStatus.Details == nil {
+		return err
+	}
+	if takenName(err, w) {
+		return apierrors.NewGenerateNameConflict(kschema.GroupResource{Group: status.ErrStatus.Details.Group, Resource: status.ErrStatus.Details.Kind}, status.ErrStatus.Details.Name, 1)
+	}
+	kind, unknown := schema.KindOf(w.Create)
+	if unknown != nil {
+		return err
+	}
+	if cur, err := r.read(ctx, kind.Key(w.Create.GetNamespace(), w.Create.GetName())); err == nil && cur.object.GetDeletionTimestamp() != nil {
+		status.ErrStatus.Message = "object is being deleted: " + status.ErrStatus.Message
+	}
+	return err
 }
 
 // Commit applies writes in one transaction: all or none. It returns the
@@ -344,6 +357,9 @@ func (p write) explain(conflict *ConflictError) error {
 			return err
 		}
 	}
+	if namespace, ok := strings.CutPrefix(conflict.Key, schema.TerminatingPrefix); ok {
+		return p.terminating(namespace)
+	}
 	key, err := schema.ParsePath(conflict.Key)
 	if err != nil {
 		return nil
@@ -355,7 +371,7 @@ func (p write) explain(conflict *ConflictError) error {
 	case conflict.Current == 0:
 		return apierrors.NewNotFound(gr, key.Name)
 	}
-	stale := apierrors.NewConflict(gr, key.Name, errors.New("the object has been modified; read it again and apply the change to that"))
+	stale := apierrors.NewConflict(gr, key.Name, errors.New(modified))
 	if p.path == conflict.Key {
 		return &staleError{stale}
 	}

@@ -62,8 +62,6 @@ func TestTerminating(t *testing.T) {
 				t.Errorf("%s in default: %v", kind.Resource, got)
 			}
 		}
-		w.Delete(schema.Namespaces.Key("", "kube-system"), nil)
-		want(w, "one that is always there", "default", "kube-system")
 	})
 }
 
