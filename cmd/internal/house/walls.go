@@ -99,7 +99,7 @@ var rooms = []room{
 	{"reconciler/...", []pattern{"reconciler/controller", "schema", "schema/registry"}},
 
 	{"nodeagent", []pattern{
-		"nodeagent/network", "nodeagent/probe", "nodeagent/runtime", "nodeagent/stats", "nodeagent/volume", "schema", "schema/registry",
+		"nodeagent/images", "nodeagent/network", "nodeagent/pressure", "nodeagent/probe", "nodeagent/runtime", "nodeagent/stats", "nodeagent/volume", "schema", "schema/registry",
 	}},
 	{"nodeagent/runtime/...", []pattern{"nodeagent/runtime"}},
 	{"nodeagent/checkpoint", []pattern{"schema/registry"}},
