@@ -23,6 +23,7 @@ type View struct {
 	Peers   []*corev1.Node  // all nodes, joined with their status
 	Known   bool            // the list of peers that is there is known to be right: Peers is not looked at
 	Objects []schema.Object // the pods bound to it, and what they refer to
+	Trust   string          // PEM of what clients of the node's server are checked against; "" for no key
 }
 
 // Compute returns the writes that make what is there into what should be
@@ -36,9 +37,11 @@ func Compute(view View, there []registry.KV) ([]registry.Write, error) {
 	nodePath := schema.BindingPrefix(view.Name) + schema.BindingNodeName
 	node := schema.Nodes.Key("", view.Name)
 	var deletes, puts []registry.Write
+	tokens := schema.BindingPrefix(view.Name) + schema.BindingTokensName + "/"
 	for _, kv := range there {
 		w, ok := want[kv.Key]
 		switch {
+		case strings.HasPrefix(kv.Key, tokens): // another controller's
 		case view.Known && kv.Key == schema.BindingPrefix(view.Name)+schema.BindingPeersName:
 		case ok && bytes.Equal(w.Raw.Value, kv.Value):
 			delete(want, kv.Key)
@@ -91,6 +94,12 @@ func wanted(view View) (map[string]registry.Write, error) {
 	exists := &registry.Guard{Key: schema.KeyOf(view.Node).Path(), Mod: registry.Present}
 	if !view.Known {
 		if err := put(prefix+schema.BindingPeersName, peersOf(view), exists); err != nil {
+			return nil, err
+		}
+	}
+	if view.Trust != "" {
+		trust := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: schema.BindingTrustName}, Data: map[string]string{corev1.ServiceAccountRootCAKey: view.Trust}}
+		if err := put(prefix+schema.BindingTrustName, trust, exists); err != nil {
 			return nil, err
 		}
 	}

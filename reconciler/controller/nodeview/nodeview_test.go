@@ -148,6 +148,25 @@ func TestRepair(t *testing.T) {
 	})
 }
 
+// TestTrust writes what agents trust, and leaves the tokens alone.
+func TestTrust(t *testing.T) {
+	controllertest.Run(t, func(w *controllertest.World) {
+		w.Start(func(ctx context.Context) error {
+			return nodeview.Run(ctx, nodeview.Config{Writer: w.Writer, Trust: "pem", Logger: w.Logger})
+		})
+		w.Create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}})
+		w.Commit(registry.Put(schema.BindingTokensPath("n1", "default", "web", "u"), []byte("x")))
+		want(w, "with trust", "n1/node", "n1/peers", "n1/tokens/default/web.u", "n1/trust")
+		if got := bound[*corev1.ConfigMap](w, "n1/trust").Data["ca.crt"]; got != "pem" {
+			t.Errorf("trust %q", got)
+		}
+		w.Commit(registry.Put(schema.BindingPrefix("n1")+schema.BindingTrustName, []byte("evil")))
+		if got := bound[*corev1.ConfigMap](w, "n1/trust").Data["ca.crt"]; got != "pem" {
+			t.Errorf("repaired trust %q", got)
+		}
+	})
+}
+
 func bound[T any](w *controllertest.World, path string) T {
 	w.T.Helper()
 	w.Revision() // at rest

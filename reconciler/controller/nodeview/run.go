@@ -17,10 +17,11 @@ import (
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
-// Config says what the controller works on; all fields but Metrics and Workers
-// are required.
+// Config says what the controller works on; all fields but Trust, Metrics and
+// Workers are required.
 type Config struct {
 	Writer  controller.Writer
+	Trust   string // PEM of what the clients of agents' servers are checked against
 	Metrics *controller.Metrics
 	Logger  *slog.Logger
 	Workers int // default 4
@@ -207,7 +208,7 @@ func (v *viewer) view(key schema.Key) View {
 		v.forgetPeers(key.Name)
 		return View{Name: key.Name}
 	}
-	view := View{Name: key.Name, Node: node}
+	view := View{Name: key.Name, Node: node, Trust: v.Trust}
 	refs := map[schema.Key]bool{}
 	for _, podKey := range m.PodsOn(key.Name) {
 		pod, ok := m.Stored(podKey).(*corev1.Pod)
