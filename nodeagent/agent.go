@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -34,11 +35,12 @@ type agent struct {
 	counting bool                           // leftover is complete
 
 	cidrMu sync.Mutex
-	cidr   string // that the network has been told
+	cidr   netip.Prefix // that the network has been told
 
 	settled       chan struct{} // closed when nothing is here that should not be
 	nodeChanged   chan struct{}
 	routesChanged chan struct{}
+	staticChanged chan struct{}
 }
 
 // Run runs the node's pods until ctx ends, and leaves them running.
@@ -48,9 +50,11 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	a := newAgent(cfg)
 	g, ctx := errgroup.WithContext(ctx)
-	for _, task := range []func(context.Context) error{
-		a.mirror.Run, a.observer.run, a.publisher.run, a.register, a.holdLease, a.followPresence, a.keepRoutes, a.followImages, a.takeOver,
-	} {
+	tasks := []func(context.Context) error{a.observer.run, a.keepRoutes, a.followImages, a.takeOver}
+	if !cfg.Standalone {
+		tasks = append(tasks, a.mirror.Run, a.publisher.run, a.register, a.holdLease, a.followPresence, a.showStatic)
+	}
+	for _, task := range tasks {
 		g.Go(func() error { return task(ctx) })
 	}
 	return g.Wait()
@@ -72,9 +76,9 @@ func newAgent(cfg Config) *agent {
 		workers:  map[string]*worker{},
 		leftover: map[string]bool{},
 		settled:  make(chan struct{}), nodeChanged: make(chan struct{}, 1), routesChanged: make(chan struct{}, 1),
+		staticChanged: make(chan struct{}, 1),
 	}
-	bound := func(uid types.UID) bool { return a.bindings.pod(string(uid)) != nil }
-	a.publisher = newPublisher(cfg.Store, cfg.Node, bound, cfg.Logger)
+	a.publisher = newPublisher(cfg.Store, cfg.Node, a.bindings.mirrored, cfg.Logger)
 	a.observer = newObserver(cfg.Runtime, cfg.Logger, a.wake, a.answered)
 	return a
 }
@@ -100,13 +104,26 @@ func (a *agent) takeOver(ctx context.Context) error {
 	}
 	var pods sync.WaitGroup
 	defer pods.Wait()
-	a.serve(ctx, func(w *worker) { pods.Go(func() { w.run(ctx) }) })
+	spawn := func(w *worker) { pods.Go(func() { w.run(ctx) }) }
+	if a.cfg.Static != nil && a.takeStatic(ctx, spawn) {
+		pods.Go(func() {
+			for a.takeStatic(ctx, spawn) {
+			}
+		})
+	}
+	if !a.cfg.Standalone {
+		a.serve(ctx, spawn)
+	}
+	<-ctx.Done()
 	return nil
 }
 
 // look finds what is on the machine and what was said of it.
 func (a *agent) look(ctx context.Context) error {
-	reports, err := readReports(ctx, a.cfg.Store, a.cfg.Node)
+	reports, err := map[types.UID]corev1.PodStatus{}, error(nil)
+	if !a.cfg.Standalone {
+		reports, err = readReports(ctx, a.cfg.Store, a.cfg.Node)
+	}
 	if err != nil {
 		return fmt.Errorf("earlier pod statuses: %w", err)
 	}

@@ -24,6 +24,9 @@ type bindings struct {
 	pods   map[string]*corev1.Pod       // by UID
 	refs   map[schema.Key]schema.Object // config maps and secrets
 	single map[string]runtime.Object    // BindingNodeName and BindingPeersName
+
+	mirrors map[string]*corev1.Pod // of static pods, by the UID of what they mirror
+	static  map[string]*corev1.Pod // by UID; not from the store
 }
 
 type decoded struct {
@@ -49,10 +52,13 @@ func (b *bindings) ref(key schema.Key) schema.Object {
 	return b.refs[key]
 }
 
-// pod returns a pod that is bound here, or nil.
+// pod returns a pod that is bound here, or one of the node's own, or nil.
 func (b *bindings) pod(uid string) *corev1.Pod {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if pod := b.static[uid]; pod != nil {
+		return pod
+	}
 	return b.pods[uid]
 }
 
@@ -78,10 +84,11 @@ func (b *bindings) peers() (peers []network.Peer, known bool) {
 
 // changed is what a new reading of the bindings differs in.
 type changed struct {
-	pods  []string            // UIDs that came, went or are new versions
-	refs  map[schema.Key]bool // config maps and secrets, likewise
-	node  bool
-	peers bool
+	pods    []string            // UIDs that came, went or are new versions
+	mirrors []string            // UIDs of static pods whose mirrors did
+	refs    map[schema.Key]bool // config maps and secrets, likewise
+	node    bool
+	peers   bool
 }
 
 // load takes a whole reading, which must have the mark of the node in it, and
@@ -92,7 +99,7 @@ func (b *bindings) load(prefix string, values map[string][]byte) (changed, error
 	defer b.mu.Unlock()
 	next := bindings{
 		values: make(map[string]decoded, len(values)), pods: map[string]*corev1.Pod{},
-		refs: map[schema.Key]schema.Object{}, single: map[string]runtime.Object{},
+		refs: map[schema.Key]schema.Object{}, single: map[string]runtime.Object{}, mirrors: map[string]*corev1.Pod{},
 	}
 	for key, value := range values {
 		d := b.values[key]
@@ -115,14 +122,21 @@ func (b *bindings) load(prefix string, values map[string][]byte) (changed, error
 	for uid := range differing(b.pods, next.pods) {
 		c.pods = append(c.pods, uid)
 	}
+	for uid := range differing(b.mirrors, next.mirrors) {
+		c.mirrors = append(c.mirrors, uid)
+	}
 	maps.Insert(c.refs, differing(b.refs, next.refs))
-	b.values, b.pods, b.refs, b.single = next.values, next.pods, next.refs, next.single
+	b.values, b.pods, b.refs, b.single, b.mirrors = next.values, next.pods, next.refs, next.single, next.mirrors
 	return c, nil
 }
 
 func (b *bindings) add(name string, object runtime.Object) {
 	switch o := object.(type) {
 	case *corev1.Pod:
+		if of := o.Annotations[schema.MirrorAnnotation]; of != "" {
+			b.mirrors[of] = o
+			return
+		}
 		b.pods[string(o.UID)] = o
 	case *corev1.ConfigMap, *corev1.Secret:
 		obj := o.(schema.Object)

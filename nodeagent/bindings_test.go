@@ -88,10 +88,10 @@ func TestPublisherGoesOneByOne(t *testing.T) {
 			if tooLarge {
 				store.max = 1
 			}
-			p := newPublisher(store, node, func(types.UID) bool { return true }, slog.New(slog.DiscardHandler))
+			p := newPublisher(store, node, func(uid types.UID) (types.UID, bool) { return uid, true }, slog.New(slog.DiscardHandler))
 			var reports []report
 			for _, pod := range []*corev1.Pod{newPod("a"), newPod("b"), newPod("c")} {
-				reports = append(reports, report{pod: types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}, uid: pod.UID})
+				reports = append(reports, report{pod: types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}, uid: pod.UID, as: pod.UID})
 				if pod.Name == "b" {
 					continue
 				}

@@ -66,6 +66,14 @@ type Config struct {
 	LeaseTTL     time.Duration // how long a dead agent counts as alive; default 10 s
 	StartWorkers int           // how many containers are started at once; default 4 for each CPU
 
+	// Static, if set, brings the node's own pods, made by StaticPod: with each
+	// receive all that there are. The agent waits for the first before it
+	// takes the bindings. Standalone agents have no control plane and no Store
+	// that answers: they run the static pods alone.
+	Static     <-chan []*corev1.Pod
+	Standalone bool
+	PodCIDR    netip.Prefix // of pods' addresses, for as long as the control plane has not given another; invalid: none
+
 	// ImagesChanged, if set, is sent to when images were loaded from outside:
 	// pods that wait for one try again at once.
 	ImagesChanged <-chan struct{}

@@ -20,6 +20,7 @@ import (
 type report struct {
 	pod     types.NamespacedName
 	uid     types.UID
+	as      types.UID // by which the store knows the pod; set when it is written
 	status  corev1.PodStatus
 	stopped bool
 }
@@ -29,7 +30,7 @@ type report struct {
 type publisher struct {
 	store  registry.Store
 	node   string
-	bound  func(types.UID) bool
+	known  func(types.UID) (types.UID, bool) // by which UID the store knows a pod that is bound here
 	logger *slog.Logger
 
 	mu    sync.Mutex
@@ -37,8 +38,8 @@ type publisher struct {
 	ready chan struct{}
 }
 
-func newPublisher(store registry.Store, node string, bound func(types.UID) bool, logger *slog.Logger) *publisher {
-	return &publisher{store: store, node: node, bound: bound, logger: logger, dirty: map[types.UID]report{}, ready: make(chan struct{}, 1)}
+func newPublisher(store registry.Store, node string, known func(types.UID) (types.UID, bool), logger *slog.Logger) *publisher {
+	return &publisher{store: store, node: node, known: known, logger: logger, dirty: map[types.UID]report{}, ready: make(chan struct{}, 1)}
 }
 
 func (p *publisher) publish(r report) {
@@ -55,7 +56,8 @@ func (p *publisher) take() []report {
 	defer p.mu.Unlock()
 	out := make([]report, 0, len(p.dirty))
 	for uid, r := range p.dirty {
-		if p.bound(uid) {
+		if known, ok := p.known(uid); ok {
+			r.as = known
 			out = append(out, r)
 		}
 	}
@@ -129,9 +131,9 @@ func (p *publisher) write(ctx context.Context, reports []report) error {
 }
 
 func (p *publisher) op(r report) (registry.Op, registry.Guard, error) {
-	obj := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: r.pod.Namespace, Name: r.pod.Name, UID: r.uid}, Status: r.status}
+	obj := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: r.pod.Namespace, Name: r.pod.Name, UID: r.as}, Status: r.status}
 	if r.stopped {
-		obj.Annotations = map[string]string{schema.StoppedAnnotation: string(r.uid)}
+		obj.Annotations = map[string]string{schema.StoppedAnnotation: string(r.as)}
 	}
 	data, err := schema.Encode(obj)
 	if err != nil {

@@ -46,23 +46,22 @@ func (a *agent) setRoutes(ctx context.Context) error {
 
 // setPodCIDR tells the network its range. Pods that wait for one try again.
 func (a *agent) setPodCIDR() error {
-	node := a.bindings.node()
-	if node == nil || node.Spec.PodCIDR == "" {
-		return nil
+	cidr := a.cfg.PodCIDR
+	if node := a.bindings.node(); node != nil && node.Spec.PodCIDR != "" {
+		var err error
+		if cidr, err = netip.ParsePrefix(node.Spec.PodCIDR); err != nil {
+			return fmt.Errorf("pod CIDR of node %s: %w", node.Name, err)
+		}
 	}
 	a.cidrMu.Lock()
 	defer a.cidrMu.Unlock()
-	if a.cidr == node.Spec.PodCIDR {
+	if !cidr.IsValid() || a.cidr == cidr {
 		return nil
 	}
-	cidr, err := netip.ParsePrefix(node.Spec.PodCIDR)
-	if err != nil {
-		return fmt.Errorf("pod CIDR of node %s: %w", node.Name, err)
-	}
 	if err := a.cfg.Network.SetPodCIDR(cidr); err != nil {
-		return fmt.Errorf("set pod CIDR of node %s: %w", node.Name, err)
+		return fmt.Errorf("set pod CIDR of node %s: %w", a.cfg.Node, err)
 	}
-	a.cidr = node.Spec.PodCIDR
+	a.cidr = cidr
 	a.tell(news{network: true})
 	return nil
 }

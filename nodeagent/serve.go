@@ -74,13 +74,9 @@ func (a *agent) bound(c changed, spawn func(*worker)) {
 		a.counting = true
 		a.settleLocked()
 	}
-	for _, uid := range uids {
-		if a.workers[uid] == nil {
-			w := newWorker(a, uid, a.takeReportLocked(uid))
-			a.workers[uid] = w
-			spawn(w)
-		}
-		poke(a.workers[uid].awake)
+	a.wakeLocked(uids, spawn)
+	for _, uid := range c.mirrors {
+		a.mirrorChanged(uid)
 	}
 	if len(c.refs) > 0 {
 		for uid, w := range a.workers {
@@ -90,6 +86,18 @@ func (a *agent) bound(c changed, spawn func(*worker)) {
 		}
 	}
 	a.metrics.pods.Set(float64(len(a.workers)))
+}
+
+// wakeLocked wakes the workers of pods, and makes those that are missing.
+func (a *agent) wakeLocked(uids []string, spawn func(*worker)) {
+	for _, uid := range uids {
+		if a.workers[uid] == nil {
+			w := newWorker(a, uid, a.takeReportLocked(uid))
+			a.workers[uid] = w
+			spawn(w)
+		}
+		poke(a.workers[uid].awake)
+	}
 }
 
 // gone is called by a worker of whose pod nothing is left and which nobody

@@ -50,6 +50,7 @@ type news struct {
 	images  bool // images were loaded
 	network bool // the node has a range of addresses
 	runtime bool // the container runtime answers, or no longer does
+	mirror  bool // the store knows a static pod, or no longer does
 	doom    *Doom
 }
 
@@ -72,6 +73,7 @@ func (w *worker) tell(n news) {
 	w.news.images = w.news.images || n.images
 	w.news.network = w.news.network || n.network
 	w.news.runtime = w.news.runtime || n.runtime
+	w.news.mirror = w.news.mirror || n.mirror
 	if w.news.doom == nil {
 		w.news.doom = n.doom
 	}
@@ -208,6 +210,9 @@ func (w *worker) takeNews(ctx context.Context) {
 	if n.images {
 		w.endNeedlessPulls(ctx)
 	}
+	if n.mirror && w.pod != nil && w.said.StartTime != nil {
+		w.publish(w.pod, w.said, false)
+	}
 	if n.refs && w.prepared != nil && w.pod != nil {
 		if err := w.agent.cfg.Volumes.Update(w.pod, w.agent.bindings); err != nil {
 			w.agent.warn(w.pod, reasonVolumes, err.Error())
@@ -298,10 +303,14 @@ func (w *worker) say(bound *corev1.Pod, o Observed, stopped bool) (ended bool) {
 		return false
 	}
 	w.said = status
-	w.agent.publisher.publish(report{
-		pod: types.NamespacedName{Namespace: bound.Namespace, Name: bound.Name}, uid: bound.UID, status: status, stopped: stopped,
-	})
+	w.publish(bound, status, stopped)
 	return terminal(status.Phase) && !stopped
+}
+
+func (w *worker) publish(pod *corev1.Pod, status corev1.PodStatus, stopped bool) {
+	w.agent.publisher.publish(report{
+		pod: types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}, uid: pod.UID, status: status, stopped: stopped,
+	})
 }
 
 func nameOf(pod *corev1.Pod) string {

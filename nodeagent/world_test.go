@@ -137,6 +137,8 @@ type world struct {
 	network *fakeNetwork
 	volumes *volume.Manager
 	images  chan struct{}
+	own     chan []*corev1.Pod // static pods, if any
+	alone   bool               // without a control plane
 	dir     string
 	kill    func() // ends the agent
 }
@@ -174,7 +176,7 @@ func (w *world) start() {
 			StartWorkers: 4,
 			Node:         node, NodeIP: netip.MustParseAddr("192.168.0.1"), Store: w.store, Runtime: w.runtime, Network: w.network, Volumes: w.volumes,
 			Recorder: recorder, Capacity: Capacity{MilliCPU: 2000, Memory: 4 << 30, Pods: 110}, LogDir: filepath.Join(w.dir, "logs"),
-			ImagesChanged: w.images, Logger: logger,
+			ImagesChanged: w.images, Logger: logger, Static: w.own, Standalone: w.alone, PodCIDR: netip.MustParsePrefix("10.9.0.0/24"),
 		})
 		if err != nil {
 			w.t.Errorf("Run: %v", err)

@@ -66,6 +66,7 @@ const (
 	SourcesPrefix      = Root + "sources/"      // <source>/…; writer: reconciler
 	ServiceIPsPrefix   = Root + "serviceips/"   // <address>: the service key that holds it; writer: services registry
 	ServicePortsPrefix = Root + "serviceports/" // <protocol>/<port>: the service key that holds it; writer: services registry
+	StaticPodsPrefix   = Root + "staticpods/"   // <node>/<ns>/<name>: Pod, a node's own; writer: that node's agent
 	PodCIDRsPrefix     = Root + "podcidrs/"     // <address>_<bits>: the node that holds it; writer: node lifecycle
 	ElectionPrefix     = Root + "election/"     // <role>: who leads, on an etcd lease
 	PKIPrefix          = Root + "pki/"          // ca, serviceaccounts: private keys; writer and only reader: control plane
@@ -82,6 +83,14 @@ const (
 // removed all there was of the pod; its value is the pod's UID. A joined pod
 // carries it.
 const StoppedAnnotation = RegistryDirectory + "stopped"
+
+// The annotations that Kubernetes' tools know static pods and their mirrors by.
+// The mirror's value is the UID of the static pod.
+const (
+	ConfigSourceAnnotation = "kubernetes.io/config.source"
+	ConfigHashAnnotation   = "kubernetes.io/config.hash"
+	MirrorAnnotation       = "kubernetes.io/config.mirror"
+)
 
 // CutOffAnnotation on a pod says what its node does with it when it is cut off
 // from the store for so long that the pod may soon run elsewhere: with

@@ -15,6 +15,7 @@ import (
 	"github.com/evenkeel/evenkeel/reconciler/controller"
 	"github.com/evenkeel/evenkeel/reconciler/controller/endpoints"
 	"github.com/evenkeel/evenkeel/reconciler/controller/garbage"
+	"github.com/evenkeel/evenkeel/reconciler/controller/mirrorpods"
 	"github.com/evenkeel/evenkeel/reconciler/controller/namespaces"
 	"github.com/evenkeel/evenkeel/reconciler/controller/nodelife"
 	"github.com/evenkeel/evenkeel/reconciler/controller/nodeview"
@@ -88,6 +89,9 @@ func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Cont
 		},
 		"garbage": func(ctx context.Context) error {
 			return garbage.Run(ctx, garbage.Config{Writer: writer, Metrics: metrics, Logger: logger("garbage")})
+		},
+		"mirrorpods": func(ctx context.Context) error {
+			return mirrorpods.Run(ctx, mirrorpods.Config{Writer: writer, Metrics: metrics, Logger: logger("mirrorpods")})
 		},
 		"namespaces": func(ctx context.Context) error {
 			return namespaces.Run(ctx, namespaces.Config{Writer: writer, Metrics: metrics, Logger: logger("namespaces")})

@@ -137,7 +137,7 @@ func (l *life) evict(ctx context.Context, node string) error {
 	for _, key := range l.Writer.Mirror.PodsOn(node) {
 		pod, ok := l.Writer.Mirror.Get(key).(*corev1.Pod)
 		finished := ok && (pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed)
-		if !ok || finished && pod.DeletionTimestamp == nil {
+		if !ok || finished && pod.DeletionTimestamp == nil || pod.Annotations[schema.MirrorAnnotation] != "" {
 			continue
 		}
 		pods = append(pods, pod)
