@@ -73,15 +73,18 @@ func (l *loop) followApproval(ctx context.Context, source string) error {
 	}
 }
 
-// takeApprovals tries what was held and is approved now.
-func (l *loop) takeApprovals() {
+// takeApprovals tries what was held and is approved now. It reports whether
+// there was any.
+func (l *loop) takeApprovals() bool {
+	taken := false
 	for source, h := range l.held {
 		if l.approved(source, h.hash) {
 			l.trying[source] = h.set
 			delete(l.held, source)
-			l.full = true
+			taken = true
 		}
 	}
+	return taken
 }
 
 func (l *loop) approved(source, hash string) bool {

@@ -12,7 +12,7 @@ import (
 // the cluster, before they are tried. It adds what it finds to the findings.
 func (l *loop) judge(snapshots []manifests.Snapshot, sets []*manifests.Set) {
 	l.unsure = false
-	if l.cfg.Check == nil {
+	if l.cfg.Checks == nil {
 		return
 	}
 	var together []*manifests.Set
@@ -30,12 +30,20 @@ func (l *loop) judge(snapshots []manifests.Snapshot, sets []*manifests.Set) {
 	if len(fresh) == 0 {
 		return
 	}
-	found := l.cfg.Check(together, &Base{Objects: liveObjects(l.cfg.Mirror), Inventory: l.inventory, Heads: l.heads})
+	found := l.cfg.Checks.Check(together, l.inventory)
 	found = slices.DeleteFunc(found, func(d manifests.Diagnostic) bool { return !fresh[d.Position.Source] })
 	l.unsure = found.HasErrors()
 	manifests.Quote(found, snapshots...)
 	for _, d := range found {
 		l.findings[d.Position.Source] = append(l.findings[d.Position.Source], d)
+	}
+}
+
+// moved tells the checks of objects that are others than before, or whose
+// entries in the inventory are.
+func (l *loop) moved(keys []schema.Key) {
+	if l.cfg.Checks != nil {
+		l.cfg.Checks.Moved(keys, l.inventory)
 	}
 }
 

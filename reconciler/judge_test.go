@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,18 +16,33 @@ import (
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
+// needs are checks that find an object missing. It believes what it is told
+// that moved.
+type needs struct {
+	key    schema.Key
+	mirror *registry.Mirror
+	there  bool
+}
+
+func (n *needs) Moved(keys []schema.Key, _ Inventory) {
+	if slices.Contains(keys, n.key) {
+		n.there = n.mirror.Get(n.key) != nil
+	}
+}
+
+func (n *needs) Check(sets []*manifests.Set, _ Inventory) manifests.Diagnostics {
+	if n.there {
+		return nil
+	}
+	return manifests.Diagnostics{{Code: "E0611", Position: sets[0].Items[0].Place, Message: "no namespace"}}
+}
+
 // TestChecksRefuseUntilTheClusterHelps refuses objects in a namespace that is
 // not there, and takes them by itself once it is.
 func TestChecksRefuseUntilTheClusterHelps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newTestbed(t)
 		late := schema.Namespaces.Key("", "late")
-		check := func(sets []*manifests.Set, base *Base) manifests.Diagnostics {
-			if base.Live(late) != nil {
-				return nil
-			}
-			return manifests.Diagnostics{{Code: "E0611", Position: sets[0].Items[0].Place, Message: "no namespace"}}
-		}
 		src := &fakeSource{name: "src"}
 		src.set(map[string]string{"a.yaml": configMap("a", "1")})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -35,7 +51,7 @@ func TestChecksRefuseUntilTheClusterHelps(t *testing.T) {
 		wg.Go(func() { _ = b.mirror.Run(ctx) })
 		wg.Go(func() {
 			_ = Run(ctx, Config{
-				Sources: []manifests.Source{src}, Registries: b.regs, Mirror: b.mirror, Validator: Rules{}, Check: check, Logger: slog.New(slog.DiscardHandler),
+				Sources: []manifests.Source{src}, Registries: b.regs, Mirror: b.mirror, Validator: Rules{}, Checks: &needs{key: late, mirror: b.mirror}, Logger: slog.New(slog.DiscardHandler),
 			})
 		})
 		defer wg.Wait()

@@ -22,23 +22,22 @@ type loop struct {
 	snapshots map[string]manifests.Snapshot // newest reading by source
 	trying    map[string]*manifests.Set     // newest that loaded without error
 	good      map[string]*manifests.Set     // last that was applied, or found in the books
-	desired   Desired
+	tracker   *Tracker
 	inventory Inventory
 	heads     map[string]Head
 	stored    map[string]Head // heads as the store has them
 	findings  map[string]manifests.Diagnostics
 	held      map[string]held   // what a guard does not let pass
 	passed    map[string]string // by source: the tree that an approval let pass
-	known     Known
-	full      bool // everything must be compared
-	unsure    bool // the checks refused something
+	full      bool              // everything must be compared
+	unsure    bool              // the checks refused something
 }
 
 func newLoop(cfg Config) *loop {
 	return &loop{
 		cfg: cfg, inbox: newInbox(), loader: manifests.NewLoader(), metrics: newMetrics(cfg.Registerer),
 		snapshots: map[string]manifests.Snapshot{}, trying: map[string]*manifests.Set{}, good: map[string]*manifests.Set{},
-		desired: Desired{}, findings: map[string]manifests.Diagnostics{}, held: map[string]held{}, passed: map[string]string{}, known: Known{}, full: true,
+		tracker: NewTracker(cfg.Validator, cfg.Mirror.Get), findings: map[string]manifests.Diagnostics{}, held: map[string]held{}, passed: map[string]string{}, full: true,
 	}
 }
 
@@ -72,17 +71,20 @@ func (l *loop) readBooks() error {
 func (l *loop) sync(ctx context.Context, keys []schema.Key) error {
 	began := time.Now()
 	defer func() { l.metrics.seconds.Observe(time.Since(began).Seconds()) }()
-	if l.takeReadings(ctx) || l.mayHelp(keys) && l.load(ctx) {
-		l.full = true
-	}
-	l.takeApprovals()
+	l.moved(keys)
+	changed := l.takeReadings(ctx) || l.mayHelp(keys) && l.load(ctx)
+	changed = l.takeApprovals() || changed
+	ours := l.ours(keys)
 	if l.full {
-		l.desired = l.wanted()
-		keys = nil
-	} else if keys = l.ours(keys); len(keys) == 0 {
+		l.tracker.TouchAll()
+	}
+	if l.full || changed {
+		l.tracker.Want(l.wanted()...)
+	} else if len(ours) == 0 {
 		return l.writeHeads(ctx)
 	}
-	plan, err := l.plan(ctx, keys)
+	l.tracker.Touch(ours...)
+	plan, err := l.plan(ctx)
 	if err != nil {
 		return err
 	}
@@ -98,7 +100,8 @@ func (l *loop) sync(ctx context.Context, keys []schema.Key) error {
 	}
 	var problem Problem
 	if errors.As(err, &problem) {
-		l.refuse(sourceOf(problem, l.desired), []Problem{problem})
+		l.refuse(sourceOf(problem, l.tracker.Desired()), []Problem{problem})
+		l.full = true
 		return l.writeHeads(ctx)
 	}
 	if err != nil {
@@ -112,7 +115,9 @@ func (l *loop) sync(ctx context.Context, keys []schema.Key) error {
 // rereadEntries takes over what a plan wrote to the inventory: even a plan that
 // failed may have been applied in part.
 func (l *loop) rereadEntries(plan *Plan) error {
+	var keys []schema.Key
 	for _, c := range plan.Changes {
+		keys = append(keys, c.Key)
 		delete(l.inventory, c.Key)
 		for _, source := range l.cfg.Sources {
 			kv, ok := l.cfg.Mirror.RawKey(entryPath(source.Name(), c.Key))
@@ -126,13 +131,14 @@ func (l *loop) rereadEntries(plan *Plan) error {
 			l.inventory[c.Key] = Owned{Source: source.Name(), Entry: entry}
 		}
 	}
+	l.moved(keys)
 	return nil
 }
 
 // ours drops the keys that no source has to do with.
 func (l *loop) ours(keys []schema.Key) []schema.Key {
 	return slices.DeleteFunc(keys, func(key schema.Key) bool {
-		_, desired := l.desired[key]
+		_, desired := l.tracker.Desired()[key]
 		_, owned := l.inventory[key]
 		return !desired && !owned
 	})
@@ -146,8 +152,8 @@ func (l *loop) inForce() map[string]*manifests.Set {
 	return out
 }
 
-// wanted joins what is to be in force, in the order of the sources.
-func (l *loop) wanted() Desired {
+// wanted is what is to be in force, in the order of the sources.
+func (l *loop) wanted() []*manifests.Set {
 	var sets []*manifests.Set
 	inForce := l.inForce()
 	for _, source := range l.cfg.Sources {
@@ -155,17 +161,14 @@ func (l *loop) wanted() Desired {
 			sets = append(sets, set)
 		}
 	}
-	return NewDesired(sets...)
+	return sets
 }
 
 // plan compares, and takes a source with problems, or one that a guard holds,
 // back to its last good set until none is left.
-func (l *loop) plan(ctx context.Context, keys []schema.Key) (*Plan, error) {
+func (l *loop) plan(ctx context.Context) (*Plan, error) {
 	for {
-		plan, err := Diff(Input{
-			Desired: l.desired, Inventory: l.inventory, Live: l.cfg.Mirror.Get, Read: l.read(),
-			Keys: keys, Validator: l.cfg.Validator, Known: l.known,
-		})
+		plan, err := l.tracker.Plan(l.inventory)
 		if err != nil {
 			return nil, err
 		}
@@ -173,36 +176,26 @@ func (l *loop) plan(ctx context.Context, keys []schema.Key) (*Plan, error) {
 			if !l.hold(ctx, plan) {
 				return plan, nil
 			}
-			l.desired, keys = l.wanted(), nil
+			l.tracker.Want(l.wanted()...)
 			continue
 		}
 		refused := false
-		for source, problems := range bySource(plan.Problems, l.desired) {
+		for source, problems := range bySource(plan.Problems, l.tracker.Desired()) {
 			refused = l.refuse(source, problems) || refused
 		}
 		if !refused {
 			return l.withoutProblems(plan), nil
 		}
-		l.desired = l.wanted()
-		keys = nil
+		l.tracker.Want(l.wanted()...)
 	}
 }
 
 // withoutProblems drops the changes of sources that cannot be applied even as
 // they last were: somebody else made an object that stands in their way.
 func (l *loop) withoutProblems(plan *Plan) *Plan {
-	stuck := bySource(plan.Problems, l.desired)
+	stuck := bySource(plan.Problems, l.tracker.Desired())
 	plan.Changes = slices.DeleteFunc(plan.Changes, func(c Change) bool { return stuck[c.Source] != nil })
 	return plan
-}
-
-// read holds the sources whose whole content is known: only they can delete.
-func (l *loop) read() map[string]bool {
-	out := map[string]bool{}
-	for name := range l.inForce() {
-		out[name] = true
-	}
-	return out
 }
 
 func bySource(problems []Problem, desired Desired) map[string][]Problem {

@@ -22,10 +22,10 @@ type Config struct {
 	Mirror     *registry.Mirror     // of all under schema.Root; running
 	Validator  registry.Validator
 
-	// Check, if set, looks at all that is to be in force together, with what is
-	// there, before a new revision is tried. Its errors refuse the revision as
-	// those of a file do. It is called from Run's goroutine.
-	Check func([]*manifests.Set, *Base) manifests.Diagnostics
+	// Checks, if set, look at all that is to be in force together, with what is
+	// there, before a new revision is tried. Their errors refuse the revision as
+	// those of a file do.
+	Checks Checks
 
 	// MaxDelete is what a revision may delete without being held; Approve holds
 	// the hashes of plans that pass all the same. See Plan.Guard.
@@ -38,6 +38,17 @@ type Config struct {
 
 	Logger     *slog.Logger          // required
 	Registerer prometheus.Registerer // default: none
+}
+
+// Checks are called from Run's goroutine alone. The inventory is the current
+// one, and is not kept.
+type Checks interface {
+	// Moved names objects that are others than before, or whose entries in the
+	// inventory are; at first all that the mirror holds of the declarable kinds.
+	Moved(keys []schema.Key, inventory Inventory)
+
+	// Check returns what is wrong with the sets together.
+	Check(sets []*manifests.Set, inventory Inventory) manifests.Diagnostics
 }
 
 func (c *Config) validate() error {
@@ -96,7 +107,7 @@ func (l *loop) run(ctx context.Context) error {
 	if err := l.readBooks(); err != nil {
 		return fmt.Errorf("reconciler: inventory: %w", err)
 	}
-	sub.Take()
+	l.moved(sub.Take())
 	for {
 		var retry <-chan time.Time
 		switch err := l.sync(ctx, sub.Take()); {

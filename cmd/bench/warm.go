@@ -12,7 +12,6 @@ import (
 
 	"github.com/evenkeel/evenkeel/cmd/internal/control"
 	"github.com/evenkeel/evenkeel/manifests"
-	"github.com/evenkeel/evenkeel/manifests/check"
 	"github.com/evenkeel/evenkeel/reconciler"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
@@ -68,7 +67,10 @@ func timeWarm(ctx context.Context, etcdDir, place string, change func() error, r
 	if err != nil {
 		return out, err
 	}
-	w := &warmed{store: store, mirror: mirror, source: sources[0], loader: manifests.NewLoader(), known: reconciler.Known{}}
+	w := &warmed{
+		store: store, mirror: mirror, source: sources[0], loader: manifests.NewLoader(),
+		tracker: reconciler.NewTracker(reconciler.Rules{}, mirror.Get), checks: control.NewChecks(mirror, nil),
+	}
 	if err := w.start(ctx); err != nil {
 		return out, err
 	}
@@ -82,13 +84,15 @@ func timeWarm(ctx context.Context, etcdDir, place string, change func() error, r
 
 // warmed is what a running reconciler has.
 type warmed struct {
-	store  registry.Store
-	mirror *registry.Mirror
-	source manifests.Source
-	loader *manifests.Loader
-	known  reconciler.Known
-	books  reconciler.Inventory
-	tree   string // in force
+	store   registry.Store
+	mirror  *registry.Mirror
+	moved   *registry.Subscription
+	source  manifests.Source
+	loader  *manifests.Loader
+	tracker *reconciler.Tracker
+	checks  *control.Checks
+	books   reconciler.Inventory
+	tree    string // in force
 }
 
 // look reads the source, and reports nil where it is what is in force.
@@ -101,28 +105,20 @@ func (w *warmed) look(ctx context.Context) ([]*manifests.Set, error) {
 	if err := found.Err(); err != nil || sets[0].Tree == w.tree {
 		return nil, err
 	}
-	return sets, w.judge(sets)
+	w.tell(w.moved.Take())
+	return sets, w.checks.Check(sets, w.books).Err()
 }
 
-// judge checks the sets with all that is in the cluster, as the loop does.
-func (w *warmed) judge(sets []*manifests.Set) error {
-	base := &reconciler.Base{Objects: map[schema.Key]schema.Object{}, Inventory: w.books}
-	for _, kind := range schema.Kinds {
-		if kind != schema.Events {
-			for _, obj := range w.mirror.List(kind, "") {
-				base.Objects[schema.KeyOf(obj)] = obj
-			}
-		}
-	}
-	return check.Check(sets, control.ClusterOf(base, sets), nil).Err()
+// tell passes on what moved, as the loop does.
+func (w *warmed) tell(keys []schema.Key) {
+	w.checks.Moved(keys, w.books)
+	w.tracker.Touch(keys...)
 }
 
-// plan compares all objects, and asks the guards.
+// plan compares what may have moved, and asks the guards.
 func (w *warmed) plan(ctx context.Context, sets []*manifests.Set) (*reconciler.Plan, error) {
-	plan, err := reconciler.Diff(reconciler.Input{
-		Desired: reconciler.NewDesired(sets...), Inventory: w.books, Live: w.mirror.Get,
-		Read: map[string]bool{w.source.Name(): true}, Validator: reconciler.Rules{}, Known: w.known,
-	})
+	w.tracker.Want(sets...)
+	plan, err := w.tracker.Plan(w.books)
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +134,7 @@ func (w *warmed) start(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	w.moved = w.mirror.Subscribe(schema.Kinds...)
 	sets, err := w.look(ctx)
 	if err != nil {
 		return err
@@ -163,8 +160,15 @@ func (w *warmed) apply(ctx context.Context, plan *reconciler.Plan, sets []*manif
 		return err
 	}
 	w.tree = sets[0].Tree
-	w.books, _, err = reconciler.Books(w.mirror.Raw(schema.SourcesPrefix))
-	return err
+	if w.books, _, err = reconciler.Books(w.mirror.Raw(schema.SourcesPrefix)); err != nil {
+		return err
+	}
+	var keys []schema.Key
+	for _, c := range plan.Changes {
+		keys = append(keys, c.Key)
+	}
+	w.tell(keys)
+	return nil
 }
 
 // round changes one file, and then nothing. What must not write to etcd is an
@@ -207,6 +211,7 @@ func (w *warmed) round(ctx context.Context, change func() error, times *warmTime
 	if _, err = w.look(ctx); err != nil {
 		return err
 	}
+	w.tracker.TouchAll()
 	plan, err = w.plan(ctx, sets)
 	times.compared = append(times.compared, seconds(began))
 	if err != nil {

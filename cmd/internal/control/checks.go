@@ -1,6 +1,7 @@
 package control
 
 import (
+	"iter"
 	"maps"
 	"slices"
 
@@ -10,28 +11,100 @@ import (
 	"github.com/evenkeel/evenkeel/manifests/check"
 	"github.com/evenkeel/evenkeel/reconciler"
 	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
-// check is the reconciler's Check.
-func (cfg Config) check(sets []*manifests.Set, base *reconciler.Base) manifests.Diagnostics {
-	return check.Check(sets, ClusterOf(base, sets), cfg.off)
+// Checks are the reconciler's checks across objects, declared and in the
+// cluster. What they cost is in proportion to what changed.
+type Checks struct {
+	mirror  *registry.Mirror
+	off     check.Disabled
+	checker *check.Checker // nil before the first check
+	sources []string       // that are checked
+	nodes   map[string]*corev1.Node
+}
+
+var _ reconciler.Checks = (*Checks)(nil)
+
+// NewChecks returns checks on what a mirror holds, but for those turned off.
+func NewChecks(mirror *registry.Mirror, off check.Disabled) *Checks {
+	return &Checks{mirror: mirror, off: off, nodes: map[string]*corev1.Node{}}
+}
+
+// Moved takes in what is under the keys now.
+func (c *Checks) Moved(keys []schema.Key, inventory reconciler.Inventory) {
+	if c.checker == nil {
+		return // the first check takes in everything
+	}
+	for _, key := range keys {
+		c.take(key, c.mirror.Get(key), inventory)
+	}
+}
+
+// take takes in what lives under a key. What a source has applied that is
+// checked stays if it is declared, and is known from there, or else goes.
+func (c *Checks) take(key schema.Key, live schema.Object, inventory reconciler.Inventory) {
+	if key.Resource == schema.Nodes.Resource {
+		if node, ok := live.(*corev1.Node); ok {
+			c.nodes[key.Name] = node
+		} else {
+			delete(c.nodes, key.Name)
+		}
+	}
+	if owned, ok := inventory[key]; ok && slices.Contains(c.sources, owned.Source) {
+		live = nil
+	}
+	c.checker.Beside(key, live)
+}
+
+// Check says what check.Check does of the sets and the cluster.
+func (c *Checks) Check(sets []*manifests.Set, inventory reconciler.Inventory) manifests.Diagnostics {
+	var sources []string
+	for _, set := range sets {
+		sources = append(sources, set.Source)
+	}
+	if c.checker == nil || !slices.Equal(sources, c.sources) {
+		c.sources = sources
+		c.checker = check.NewChecker(true, c.off)
+		for _, kind := range schema.Kinds {
+			if kind.Declarable {
+				for _, obj := range c.mirror.List(kind, "") {
+					c.take(schema.KeyOf(obj), obj, inventory)
+				}
+			}
+		}
+	}
+	c.checker.Declare(sets...)
+	c.checker.SetNodes(staying(maps.Values(c.nodes), inventory, sets))
+	return c.checker.Findings()
+}
+
+// staying are the nodes but for those that their sources no longer declare.
+func staying(nodes iter.Seq[*corev1.Node], inventory reconciler.Inventory, sets []*manifests.Set) []*corev1.Node {
+	var out []*corev1.Node
+	for node := range nodes {
+		key := schema.Nodes.Key("", node.Name)
+		if owned, ok := inventory[key]; !ok || !goes(key, owned, sets) {
+			out = append(out, node)
+		}
+	}
+	return out
+}
+
+// goes reports whether one of the sets is of the source that applied an object
+// and none declares it.
+func goes(key schema.Key, owned reconciler.Owned, sets []*manifests.Set) bool {
+	return slices.ContainsFunc(sets, func(s *manifests.Set) bool { return s.Source == owned.Source }) &&
+		!slices.ContainsFunc(sets, func(s *manifests.Set) bool { _, stays := s.Find(key); return stays })
 }
 
 // ClusterOf is what stays of the cluster in base beside what the sets declare:
 // what their sources no longer declare goes.
 func ClusterOf(base *reconciler.Base, sets []*manifests.Set) check.Cluster {
 	out := check.Cluster{Known: true}
-	read := map[string]bool{}
-	for _, set := range sets {
-		read[set.Source] = true
-	}
-	desired := reconciler.NewDesired(sets...)
-	for _, key := range slices.SortedFunc(maps.Keys(base.Objects), schema.Key.Compare) {
-		obj := base.Objects[key]
-		if owned, ok := base.Inventory[key]; ok && read[owned.Source] {
-			if _, stays := desired[key]; !stays {
-				continue
-			}
+	for key, obj := range base.Objects {
+		if owned, ok := base.Inventory[key]; ok && goes(key, owned, sets) {
+			continue
 		}
 		if node, isNode := obj.(*corev1.Node); isNode && key.Resource == schema.Nodes.Resource {
 			out.Nodes = append(out.Nodes, node)

@@ -102,8 +102,6 @@ type Config struct {
 	Synced     func(reconciler.Head, manifests.Diagnostics)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
-
-	off check.Disabled
 }
 
 // Run stands for election and runs the control plane while this process leads.
@@ -119,17 +117,18 @@ func Run(ctx context.Context, cfg Config) error {
 	if podCIDR.Overlaps(serviceCIDR) {
 		return fmt.Errorf("--pod-cidr %s and --service-cidr %s overlap", podCIDR, serviceCIDR)
 	}
-	if cfg.off, err = check.Disable(cfg.Ignore...); err != nil {
+	off, err := check.Disable(cfg.Ignore...)
+	if err != nil {
 		return fmt.Errorf("--ignore: %w", err)
 	}
 	all := registry.New(cfg.Store, registry.Config{Validator: reconciler.Rules{}, ServiceCIDR: serviceCIDR})
 	election := registry.ElectionConfig{Store: cfg.Store, Role: "reconcile", ID: processID(), Dead: isDead, Logger: cfg.Logger}
 	return registry.Lead(ctx, election, func(ctx context.Context, fence registry.Guard) error {
-		return cfg.lead(ctx, all.Fenced(fence), podCIDR)
+		return cfg.lead(ctx, all.Fenced(fence), podCIDR, off)
 	})
 }
 
-func (cfg Config) lead(ctx context.Context, regs *registry.Registries, podCIDR netip.Prefix) error {
+func (cfg Config) lead(ctx context.Context, regs *registry.Registries, podCIDR netip.Prefix, off check.Disabled) error {
 	cfg.Logger.Debug("leading", "id", processID())
 	mirror := registry.NewMirror(registry.MirrorConfig{Store: cfg.Store, Logger: cfg.Logger, Skip: skipped})
 	recorder := registry.NewRecorder(registry.RecorderConfig{Store: cfg.Store, Component: "reconcile", Logger: cfg.Logger})
@@ -150,7 +149,7 @@ func (cfg Config) lead(ctx context.Context, regs *registry.Registries, podCIDR n
 	g.Go(func() error {
 		return reconciler.Run(ctx, reconciler.Config{
 			Sources: cfg.Sources, Registries: regs, Mirror: mirror, Validator: reconciler.Rules{}, MaxDelete: cfg.MaxDelete,
-			Approve: cfg.Approve, Check: cfg.check, Synced: cfg.Synced, Logger: cfg.Logger, Registerer: registerer,
+			Approve: cfg.Approve, Checks: NewChecks(mirror, off), Synced: cfg.Synced, Logger: cfg.Logger, Registerer: registerer,
 		})
 	})
 	return g.Wait()

@@ -102,7 +102,7 @@ func run(t *testing.T, store registry.Store, logger *slog.Logger, flags Flags, w
 		defer cancel()
 		err := reconciler.Run(ctx, reconciler.Config{
 			Sources: sources, Registries: registry.New(store, registry.Config{Validator: reconciler.Rules{}}), Mirror: mirror,
-			Validator: reconciler.Rules{}, Logger: logger, Check: Config{}.check,
+			Validator: reconciler.Rules{}, Logger: logger, Checks: NewChecks(mirror, nil),
 			Synced: func(h reconciler.Head, findings manifests.Diagnostics) {
 				logger.Info("source", "head", h, "findings", findings)
 				if last = h; done(h) {
