@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"strings"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	kschema "k8s.io/apimachinery/pkg/runtime/schema"
@@ -50,12 +53,23 @@ var (
 	Namespaces             = kind(corev1.SchemeGroupVersion.WithKind("Namespace"), "namespaces", false, true, 10, func() Object { return &corev1.Namespace{} }, "ns")
 	ConfigMaps             = kind(corev1.SchemeGroupVersion.WithKind("ConfigMap"), "configmaps", true, true, 30, func() Object { return &corev1.ConfigMap{} }, "cm")
 	Secrets                = kind(corev1.SchemeGroupVersion.WithKind("Secret"), "secrets", true, true, 30, func() Object { return &corev1.Secret{} })
+	ServiceAccounts        = kind(corev1.SchemeGroupVersion.WithKind("ServiceAccount"), "serviceaccounts", true, true, 28, func() Object { return &corev1.ServiceAccount{} }, "sa")
+	ClusterRoles           = kind(rbacv1.SchemeGroupVersion.WithKind("ClusterRole"), "clusterroles", false, true, 24, func() Object { return &rbacv1.ClusterRole{} })
+	ClusterRoleBindings    = kind(rbacv1.SchemeGroupVersion.WithKind("ClusterRoleBinding"), "clusterrolebindings", false, true, 26, func() Object { return &rbacv1.ClusterRoleBinding{} })
+	Roles                  = kind(rbacv1.SchemeGroupVersion.WithKind("Role"), "roles", true, true, 24, func() Object { return &rbacv1.Role{} })
+	RoleBindings           = kind(rbacv1.SchemeGroupVersion.WithKind("RoleBinding"), "rolebindings", true, true, 26, func() Object { return &rbacv1.RoleBinding{} })
+	StorageClasses         = kind(storagev1.SchemeGroupVersion.WithKind("StorageClass"), "storageclasses", false, true, 22, func() Object { return &storagev1.StorageClass{} }, "sc")
+	PersistentVolumes      = kind(corev1.SchemeGroupVersion.WithKind("PersistentVolume"), "persistentvolumes", false, true, 36, func() Object { return &corev1.PersistentVolume{} }, "pv")
+	PersistentVolumeClaims = kind(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"), "persistentvolumeclaims", true, true, 38, func() Object { return &corev1.PersistentVolumeClaim{} }, "pvc")
+	Leases                 = kind(coordinationv1.SchemeGroupVersion.WithKind("Lease"), "leases", true, false, 90, func() Object { return &coordinationv1.Lease{} })
 	Events                 = kind(corev1.SchemeGroupVersion.WithKind("Event"), "events", true, false, 90, func() Object { return &corev1.Event{} }, "ev")
 )
 
 // Kinds lists all kinds in the order in which they are applied.
 var Kinds = []*Kind{
-	Namespaces, Nodes, ConfigMaps, Secrets, Services, Endpoints, EndpointSlices, Pods, ReplicationControllers, Events,
+	Namespaces, Nodes, StorageClasses, ClusterRoles, Roles, ClusterRoleBindings, RoleBindings, ServiceAccounts,
+	ConfigMaps, Secrets, PersistentVolumes, PersistentVolumeClaims, Services, Endpoints, EndpointSlices,
+	Pods, ReplicationControllers, Leases, Events,
 }
 
 // Scheme knows the Go type of every kind, and no defaults: those are
@@ -78,6 +92,9 @@ func newScheme() *runtime.Scheme {
 	s := runtime.NewScheme()
 	utilruntime.Must(corev1.AddToScheme(s))
 	utilruntime.Must(discoveryv1.AddToScheme(s))
+	utilruntime.Must(rbacv1.AddToScheme(s))
+	utilruntime.Must(storagev1.AddToScheme(s))
+	utilruntime.Must(coordinationv1.AddToScheme(s))
 	return s
 }
 

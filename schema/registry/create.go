@@ -29,7 +29,7 @@ func (r *Registries) prepareCreate(given schema.Object, attempt int) (write, err
 		p.given = given.(*corev1.Service)
 		p.claim(claimsOf(svc), nil)
 	}
-	initStatus(obj)
+	initStatus(obj, obj.GetCreationTimestamp())
 	if err := r.validate(kind, obj, nil); err != nil {
 		return write{}, err
 	}

@@ -4,13 +4,14 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evenkeel/evenkeel/schema"
 )
 
 // initStatus drops any status that came with a new object and sets the one
 // that its kind begins with.
-func initStatus(obj schema.Object) {
+func initStatus(obj schema.Object, now metav1.Time) {
 	switch o := obj.(type) {
 	case *corev1.Pod:
 		o.Status = corev1.PodStatus{Phase: corev1.PodPending}
@@ -20,6 +21,10 @@ func initStatus(obj schema.Object) {
 		o.Status = corev1.ServiceStatus{}
 	case *corev1.Node:
 		o.Status = corev1.NodeStatus{}
+	case *corev1.PersistentVolume:
+		o.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: &now}
+	case *corev1.PersistentVolumeClaim:
+		o.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
 	case *corev1.Namespace:
 		o.Status = corev1.NamespaceStatus{Phase: corev1.NamespaceActive}
 		if !slices.Contains(o.Spec.Finalizers, corev1.FinalizerKubernetes) {
@@ -39,6 +44,10 @@ func setStatus(dst, src schema.Object) {
 		src.(*corev1.Service).Status.DeepCopyInto(&d.Status)
 	case *corev1.Node:
 		src.(*corev1.Node).Status.DeepCopyInto(&d.Status)
+	case *corev1.PersistentVolume:
+		src.(*corev1.PersistentVolume).Status.DeepCopyInto(&d.Status)
+	case *corev1.PersistentVolumeClaim:
+		src.(*corev1.PersistentVolumeClaim).Status.DeepCopyInto(&d.Status)
 	case *corev1.Namespace:
 		src.(*corev1.Namespace).Status.DeepCopyInto(&d.Status)
 	}

@@ -12,6 +12,64 @@ var data = map[string]string{
 		metadata @meta
 		spec.unschedulable
 	`,
+	"serviceaccounts": `
+		metadata @meta
+		imagePullSecrets[].name
+		automountServiceAccountToken
+	`,
+	"roles": `
+		metadata @meta
+		rules[] @rule
+	`,
+	"clusterroles": `
+		metadata @meta
+		rules[] @rule
+		rules[].nonResourceURLs[]
+	`,
+	"rolebindings": `
+		metadata @meta
+		subjects[] @subject
+		roleRef @roleRef
+	`,
+	"clusterrolebindings": `
+		metadata @meta
+		subjects[] @subject
+		roleRef @roleRef
+	`,
+	"storageclasses": `
+		metadata @meta
+		provisioner = kubernetes.io/no-provisioner
+		reclaimPolicy
+		volumeBindingMode
+		allowVolumeExpansion = false
+	`,
+	"persistentvolumes": `
+		metadata @meta
+		spec.capacity.storage
+		spec.accessModes[] = ReadWriteOnce ReadOnlyMany ReadWriteMany
+		spec.persistentVolumeReclaimPolicy = Retain Delete
+		spec.storageClassName
+		spec.volumeMode = Filesystem
+		spec.hostPath.path
+		spec.hostPath.type
+		spec.local.path
+		spec.nodeAffinity.required.nodeSelectorTerms[].matchExpressions[] @requirement
+		spec.nodeAffinity.required.nodeSelectorTerms[].matchFields[] @requirement
+		spec.claimRef.apiVersion
+		spec.claimRef.kind
+		spec.claimRef.namespace
+		spec.claimRef.name
+	`,
+	"persistentvolumeclaims": `
+		metadata @meta
+		spec.accessModes[] = ReadWriteOnce ReadOnlyMany ReadWriteMany
+		spec.resources.requests.storage
+		spec.selector.matchLabels.*
+		spec.selector.matchExpressions[] @requirement
+		spec.storageClassName
+		spec.volumeName
+		spec.volumeMode = Filesystem
+	`,
 	"configmaps": `
 		metadata @meta
 		data.*
@@ -86,6 +144,28 @@ var fragments = map[string]string{
 		namespace
 		labels.*
 		annotations.*
+	`,
+	"rule": `
+		verbs[]
+		apiGroups[]
+		resources[]
+		resourceNames[]
+	`,
+	"subject": `
+		kind
+		apiGroup
+		name
+		namespace
+	`,
+	"roleRef": `
+		apiGroup
+		kind
+		name
+	`,
+	"requirement": `
+		key
+		operator
+		values[]
 	`,
 	"endpointAddress": `
 		ip !ipv6

@@ -3,6 +3,7 @@ package validation
 import (
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	podapi "k8s.io/kubernetes/pkg/api/pod"
@@ -35,7 +36,13 @@ func validateCreate(obj runtime.Object) field.ErrorList {
 	case *core.Secret:
 		return corevalidation.ValidateSecret(o)
 	case *core.Event:
-		return nil // written by the system alone, which knows better than to ask
+		return corevalidation.ValidateEventCreate(o, corev1.SchemeGroupVersion)
+	}
+	if errs, ok := validateAccess(obj, nil); ok {
+		return errs
+	}
+	if errs, ok := validateStorage(obj, nil); ok {
+		return errs
 	}
 	return field.ErrorList{field.InternalError(nil, fmt.Errorf("no validation for %T", obj))}
 }
@@ -82,7 +89,15 @@ func validateUpdate(obj, old runtime.Object) field.ErrorList {
 			return corevalidation.ValidateSecretUpdate(o, old)
 		}
 	case *core.Event:
-		return nil
+		if old, ok := old.(*core.Event); ok {
+			return corevalidation.ValidateEventUpdate(o, old, corev1.SchemeGroupVersion)
+		}
+	}
+	if errs, ok := validateAccess(obj, old); ok {
+		return errs
+	}
+	if errs, ok := validateStorage(obj, old); ok {
+		return errs
 	}
 	return field.ErrorList{field.InternalError(nil, fmt.Errorf("no validation from %T to %T", old, obj))}
 }

@@ -16,12 +16,19 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validate"
 	"k8s.io/apimachinery/pkg/runtime"
+	kschema "k8s.io/apimachinery/pkg/runtime/schema"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kubernetes/pkg/apis/coordination"
+	coordinationv1internal "k8s.io/kubernetes/pkg/apis/coordination/v1"
 	"k8s.io/kubernetes/pkg/apis/core"
 	corev1internal "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/discovery"
 	discoveryv1internal "k8s.io/kubernetes/pkg/apis/discovery/v1"
+	"k8s.io/kubernetes/pkg/apis/rbac"
+	rbacv1internal "k8s.io/kubernetes/pkg/apis/rbac/v1"
+	"k8s.io/kubernetes/pkg/apis/storage"
+	storagev1internal "k8s.io/kubernetes/pkg/apis/storage/v1"
 
 	"github.com/evenkeel/evenkeel/schema"
 )
@@ -36,6 +43,12 @@ func newScheme() *runtime.Scheme {
 	utilruntime.Must(corev1internal.AddToScheme(s))
 	utilruntime.Must(discovery.AddToScheme(s))
 	utilruntime.Must(discoveryv1internal.AddToScheme(s))
+	utilruntime.Must(rbac.AddToScheme(s))
+	utilruntime.Must(rbacv1internal.AddToScheme(s))
+	utilruntime.Must(storage.AddToScheme(s))
+	utilruntime.Must(storagev1internal.AddToScheme(s))
+	utilruntime.Must(coordination.AddToScheme(s))
+	utilruntime.Must(coordinationv1internal.AddToScheme(s))
 	return s
 }
 
@@ -155,10 +168,7 @@ func Internal(obj schema.Object) (runtime.Object, error) {
 }
 
 func internalVersion(k *schema.Kind) runtime.GroupVersioner {
-	if k.GVK.Group == discovery.GroupName {
-		return discovery.SchemeGroupVersion
-	}
-	return core.SchemeGroupVersion
+	return kschema.GroupVersion{Group: k.GVK.Group, Version: runtime.APIVersionInternal}
 }
 
 // declarativeOptions names every option that a declarative rule of our kinds

@@ -4,8 +4,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -31,6 +35,19 @@ func controller(change ...func(*corev1.ReplicationController)) *corev1.Replicati
 		c(rc)
 	}
 	return rc
+}
+
+func volume(source corev1.PersistentVolumeSource) *corev1.PersistentVolume {
+	return &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v"}, Spec: corev1.PersistentVolumeSpec{
+		Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}, AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, PersistentVolumeSource: source,
+	}}
+}
+
+func claim(size string) *corev1.PersistentVolumeClaim {
+	c := &corev1.PersistentVolumeClaim{ObjectMeta: meta("c")}
+	c.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+	c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}
+	return c
 }
 
 func fieldsOf(errs field.ErrorList) []string {
@@ -61,22 +78,34 @@ func TestValidate(t *testing.T) {
 		"controller no template": {controller(func(rc *corev1.ReplicationController) {
 			rc.Spec.Template, rc.Spec.Selector = nil, map[string]string{"a": "b"}
 		}), []string{"spec.template: FieldValueRequired"}},
-		"controller selector":     {controller(func(rc *corev1.ReplicationController) { rc.Spec.Selector = map[string]string{"a": "b"} }), []string{"spec.template.metadata.labels: FieldValueInvalid"}},
-		"service":                 {service(corev1.ServiceSpec{Ports: port}), nil},
-		"service node port":       {service(corev1.ServiceSpec{Ports: port, Type: corev1.ServiceTypeNodePort}), nil},
-		"service headless":        {service(corev1.ServiceSpec{Ports: port, ClusterIP: "None"}), nil},
-		"service with address":    {service(corev1.ServiceSpec{Ports: port, ClusterIP: "10.96.0.9"}), nil},
-		"service without ports":   {service(corev1.ServiceSpec{}), []string{"spec.ports: FieldValueRequired"}},
-		"service external":        {service(corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.org"}), nil},
-		"service external, empty": {service(corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName}), []string{"spec.externalName: FieldValueRequired"}},
-		"endpoints":               {&corev1.Endpoints{ObjectMeta: meta("web"), Subsets: []corev1.EndpointSubset{{Addresses: []corev1.EndpointAddress{{IP: "10.0.0.1"}}, Ports: []corev1.EndpointPort{{Port: 80}}}}}, nil},
-		"endpoint slice":          {&discoveryv1.EndpointSlice{ObjectMeta: meta("web"), AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}}}}, nil},
-		"endpoint slice, no type": {&discoveryv1.EndpointSlice{ObjectMeta: meta("web")}, []string{"addressType: FieldValueRequired"}},
-		"node":                    {&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}, nil},
-		"namespace":               {&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, nil},
-		"config map key":          {&corev1.ConfigMap{ObjectMeta: meta("c"), Data: map[string]string{"a b": ""}}, []string{"data[a b]: FieldValueInvalid"}},
-		"secret, string data":     {&corev1.Secret{ObjectMeta: meta("s"), StringData: map[string]string{"a": "b"}}, nil},
-		"event":                   {&corev1.Event{ObjectMeta: meta("e")}, nil},
+		"controller selector":      {controller(func(rc *corev1.ReplicationController) { rc.Spec.Selector = map[string]string{"a": "b"} }), []string{"spec.template.metadata.labels: FieldValueInvalid"}},
+		"service":                  {service(corev1.ServiceSpec{Ports: port}), nil},
+		"service node port":        {service(corev1.ServiceSpec{Ports: port, Type: corev1.ServiceTypeNodePort}), nil},
+		"service headless":         {service(corev1.ServiceSpec{Ports: port, ClusterIP: "None"}), nil},
+		"service with address":     {service(corev1.ServiceSpec{Ports: port, ClusterIP: "10.96.0.9"}), nil},
+		"service without ports":    {service(corev1.ServiceSpec{}), []string{"spec.ports: FieldValueRequired"}},
+		"service external":         {service(corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.org"}), nil},
+		"service external, empty":  {service(corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName}), []string{"spec.externalName: FieldValueRequired"}},
+		"endpoints":                {&corev1.Endpoints{ObjectMeta: meta("web"), Subsets: []corev1.EndpointSubset{{Addresses: []corev1.EndpointAddress{{IP: "10.0.0.1"}}, Ports: []corev1.EndpointPort{{Port: 80}}}}}, nil},
+		"endpoint slice":           {&discoveryv1.EndpointSlice{ObjectMeta: meta("web"), AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}}}}, nil},
+		"endpoint slice, no type":  {&discoveryv1.EndpointSlice{ObjectMeta: meta("web")}, []string{"addressType: FieldValueRequired"}},
+		"node":                     {&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}, nil},
+		"namespace":                {&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, nil},
+		"service account":          {&corev1.ServiceAccount{ObjectMeta: meta("a")}, nil},
+		"role":                     {&rbacv1.Role{ObjectMeta: meta("a"), Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, Resources: []string{"pods"}, APIGroups: []string{""}}}}, nil},
+		"role without verbs":       {&rbacv1.Role{ObjectMeta: meta("a"), Rules: []rbacv1.PolicyRule{{Resources: []string{"pods"}, APIGroups: []string{""}}}}, []string{"rules[0].verbs: FieldValueRequired"}},
+		"cluster role":             {&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "a:b"}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, NonResourceURLs: []string{"/healthz"}}}}, nil},
+		"role binding":             {&rbacv1.RoleBinding{ObjectMeta: meta("a"), RoleRef: rbacv1.RoleRef{Kind: "Role", Name: "a"}, Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Name: "a", Namespace: "default"}}}, nil},
+		"cluster binding, to what": {&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "a"}, RoleRef: rbacv1.RoleRef{Kind: "Role", Name: "a"}}, []string{"roleRef.kind: FieldValueNotSupported"}},
+		"lease":                    {&coordinationv1.Lease{ObjectMeta: meta("a")}, nil},
+		"storage class":            {&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Provisioner: "kubernetes.io/no-provisioner"}, nil},
+		"volume":                   {volume(corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/d"}}), nil},
+		"volume, local, anywhere":  {volume(corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: "/d"}}), []string{"spec.nodeAffinity: FieldValueRequired"}},
+		"claim":                    {claim("1Gi"), nil},
+		"claim of nothing":         {claim("0"), []string{"spec.resources[storage]: FieldValueInvalid"}},
+		"config map key":           {&corev1.ConfigMap{ObjectMeta: meta("c"), Data: map[string]string{"a b": ""}}, []string{"data[a b]: FieldValueInvalid"}},
+		"secret, string data":      {&corev1.Secret{ObjectMeta: meta("s"), StringData: map[string]string{"a": "b"}}, nil},
+		"event":                    {&corev1.Event{ObjectMeta: meta("e"), InvolvedObject: corev1.ObjectReference{Namespace: "default"}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			Default(tc.obj)
