@@ -238,10 +238,27 @@ func (m *Manager) takeUpOne(file, dir string) error {
 func (m *Manager) Discard(c Container) {
 	m.mu.Lock()
 	t := m.tailers[c.key()]
+	m.mu.Unlock()
+	if t != nil {
+		m.finish(t, false)
+	}
+}
+
+// finish ends a tailer; one that Run has not begun with is ended here. After
+// Run nothing happens.
+func (m *Manager) finish(t *tailer, drop bool) {
+	m.mu.Lock()
+	_, waiting := m.waiting[t]
+	delete(m.waiting, t)
 	running := m.spawn != nil
 	m.mu.Unlock()
-	if t != nil && running {
-		t.finish(false)
+	switch {
+	case waiting:
+		t.hasten(drop)
+		t.run(context.Background())
+	case running:
+		t.hasten(drop)
+		<-t.left
 	}
 }
 
@@ -254,13 +271,9 @@ func (m *Manager) RemovePod(uid string) error {
 			ending = append(ending, t)
 		}
 	}
-	running := m.spawn != nil
 	m.mu.Unlock()
 	for _, t := range ending {
-		if running {
-			t.finish(true)
-		}
-		m.forget(t)
+		m.finish(t, true)
 	}
 	return m.removeFiles(uid)
 }

@@ -70,8 +70,9 @@ func (t *tailer) take(i int, size int64, at time.Time, atEnd bool, b *buffer) (b
 		return false, err
 	}
 	last := atEnd && t.rec.read[i]+int64(n) == size
-	stamp := max(at.UnixNano(), t.rec.last)
-	entries, taken := appendEntries(b.entries[:0], raw[:n], time.Unix(0, stamp), streams[i], last, entrySize)
+	stamp := max(stampOf(at, time.Now()).UnixNano(), t.rec.last)
+	limit := min(entrySize, t.m.cfg.MaxSize/2)
+	entries, taken := appendEntries(b.entries[:0], raw[:n], time.Unix(0, stamp), streams[i], last, int(limit))
 	if taken == 0 {
 		return false, nil
 	}
@@ -80,6 +81,16 @@ func (t *tailer) take(i int, size int64, at time.Time, atEnd bool, b *buffer) (b
 	}
 	t.m.cfg.Written(taken)
 	return true, t.free(i)
+}
+
+// stampOf is the time of output that was last added to at a time: that, for
+// what has waited for an agent, and else now, for a file's time is a coarse one.
+func stampOf(at, now time.Time) time.Time {
+	const coarse = 100 * time.Millisecond
+	if now.Sub(at) < coarse {
+		return now
+	}
+	return at
 }
 
 // write appends to the log and notes it.

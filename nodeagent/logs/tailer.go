@@ -148,9 +148,8 @@ func (t *tailer) rest(ctx context.Context, pause time.Duration) bool {
 	return true
 }
 
-// finish makes the tailer take what there is, or leave it, and waits until it
-// has ended.
-func (t *tailer) finish(drop bool) {
+// hasten makes the tailer take what there is, or leave it, and end.
+func (t *tailer) hasten(drop bool) {
 	t.drop.Store(drop)
 	for _, s := range t.spools {
 		if s != nil {
@@ -163,7 +162,6 @@ func (t *tailer) finish(drop bool) {
 	}
 	t.mu.Unlock()
 	t.wake()
-	<-t.left
 }
 
 func isClosed(c <-chan struct{}) bool {
