@@ -46,7 +46,7 @@ var walls = []wall{
 	{outside: "github.com/go-git", inside: []pattern{"manifests/git"}},
 	{outside: "github.com/fsnotify", inside: []pattern{"manifests/watch"}},
 	{outside: "sigs.k8s.io/kustomize", inside: []pattern{"manifests/kustomize"}},
-	{outside: "go.yaml.in/yaml", inside: []pattern{"manifests"}},
+	{outside: "go.yaml.in/yaml", inside: []pattern{"manifests", "manifests/block"}},
 	{outside: "github.com/vishvananda", inside: []pattern{
 		"nodeagent/network", "proxy/dns", "proxy/nftables", "proxy/userspace", "proxy/thread", "proxy/proxytest",
 	}},
@@ -82,7 +82,8 @@ var rooms = []room{
 	{"schema/registry/...", []pattern{"schema", "schema/registry/..."}},
 	{"schema/apiserver/...", []pattern{"schema/..."}},
 
-	{"manifests", []pattern{"schema", "schema/support", "schema/validation"}},
+	{"manifests", []pattern{"manifests/block", "schema", "schema/support", "schema/validation"}},
+	{"manifests/block", nil},
 	{"manifests/watch", nil},
 	{"manifests/check", []pattern{"manifests", "schema"}},
 	{"manifests/...", []pattern{"manifests", "manifests/watch"}},
@@ -99,7 +100,7 @@ var rooms = []room{
 	{"reconciler/...", []pattern{"reconciler/controller", "schema", "schema/registry"}},
 
 	{"nodeagent", []pattern{
-		"nodeagent/images", "nodeagent/network", "nodeagent/pressure", "nodeagent/probe", "nodeagent/runtime", "nodeagent/stats", "nodeagent/volume", "schema", "schema/registry",
+		"nodeagent/images", "nodeagent/logs", "nodeagent/network", "nodeagent/pressure", "nodeagent/probe", "nodeagent/runtime", "nodeagent/server", "nodeagent/stats", "nodeagent/volume", "schema", "schema/registry",
 	}},
 	{"nodeagent/runtime/...", []pattern{"nodeagent/runtime"}},
 	{"nodeagent/checkpoint", []pattern{"schema/registry"}},
