@@ -36,7 +36,7 @@ type Write struct {
 	Delete *Deletion
 	// Raw is a key that is no object: the reconciler's inventory.
 	Raw *Op
-	// Guard is one more condition for the whole batch.
+	// Guard is one more condition for the whole batch. It may stand alone.
 	Guard *Guard
 	// Also, if set, returns operations that belong with the write, given the
 	// object as it will be stored: what has to know its UID.
@@ -307,6 +307,8 @@ func (r *Registries) prepareOne(ctx context.Context, w Write, attempt int) (writ
 		return r.prepareDelete(ctx, *w.Delete)
 	case w.Raw != nil:
 		return write{ops: []Op{*w.Raw}}, nil
+	case w.Guard != nil:
+		return write{}, nil
 	}
 	return write{}, errors.New("empty write")
 }

@@ -28,14 +28,12 @@ type Fate int
 const (
 	Keep   Fate = iota
 	Wait        // for its node to come back: judge again
-	End         // gracefully
 	Remove      // at once: nothing of it runs
 )
 
 // Facts is what decides the fate of a pod.
 type Facts struct {
 	Pod        *corev1.Pod
-	OwnerGone  bool          // it has a controller of a kind that we know, and there is no such object
 	NodeExists bool          // there is an object of the node that it is bound to
 	NodeGone   time.Duration // how long there has been none
 }
@@ -51,8 +49,6 @@ func Judge(f Facts) Fate {
 		return Remove
 	case pod.DeletionTimestamp != nil:
 		return Keep
-	case f.OwnerGone:
-		return End
 	case bound && !f.NodeExists && placed(pod):
 		if f.NodeGone >= orphanAfter {
 			return Remove

@@ -9,10 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	kschema "k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/evenkeel/evenkeel/reconciler/controller"
 	"github.com/evenkeel/evenkeel/schema"
@@ -33,8 +32,6 @@ var surplusKey = schema.Key{Resource: "finished pods"}
 // collector removes what nobody needs.
 type collector struct {
 	Config
-	owners map[schema.Key]types.UID // of replication controllers, as last seen
-
 	mu       sync.Mutex
 	finished map[schema.Key]bool  // pods, as last seen
 	missing  map[string]time.Time // nodes that pods are bound to but that are not there, by our own clock
@@ -43,11 +40,19 @@ type collector struct {
 // Run removes garbage until ctx ends (nil) or the leader's term does
 // (registry.ErrFenced).
 func Run(ctx context.Context, cfg Config) error {
-	c := &collector{Config: cfg, owners: map[schema.Key]types.UID{}, finished: map[schema.Key]bool{}, missing: map[string]time.Time{}}
+	c := &collector{Config: cfg, finished: map[schema.Key]bool{}, missing: map[string]time.Time{}}
+	h := &heirs{Config: cfg, graph: newGraph()}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.run(ctx) })
+	g.Go(func() error { return h.run(ctx) })
+	return g.Wait()
+}
+
+func (c *collector) run(ctx context.Context) error {
 	loop := controller.Loop{
-		Name: "garbage", Mirror: cfg.Writer.Mirror, After: cfg.Writer.Registries.Term(),
-		Kinds: []*schema.Kind{schema.Nodes, schema.Pods, schema.ReplicationControllers},
-		Map:   c.dirty, Reconcile: c.reconcile, Workers: 4, Metrics: cfg.Metrics, Logger: cfg.Logger,
+		Name: "garbage", Mirror: c.Writer.Mirror, After: c.Writer.Registries.Term(),
+		Kinds: []*schema.Kind{schema.Nodes, schema.Pods},
+		Map:   c.dirty, Reconcile: c.reconcile, Workers: 4, Metrics: c.Metrics, Logger: c.Logger,
 	}
 	return loop.Run(ctx)
 }
@@ -55,40 +60,18 @@ func Run(ctx context.Context, cfg Config) error {
 // dirty names the pods whose fate a change may alter.
 func (c *collector) dirty(changed schema.Key) []schema.Key {
 	m := c.Writer.Mirror
-	switch changed.Resource {
-	case schema.Nodes.Resource:
+	if changed.Resource == schema.Nodes.Resource {
 		if m.Get(changed) != nil {
 			c.found(changed.Name)
 			return nil
 		}
 		return m.PodsOn(changed.Name)
-	case schema.ReplicationControllers.Resource:
-		return c.dirtyByOwner(changed)
 	}
 	pod, _ := m.Get(changed).(*corev1.Pod)
 	if c.note(changed, pod != nil && finished(pod)) > KeepFinished {
 		return []schema.Key{changed, surplusKey}
 	}
 	return []schema.Key{changed}
-}
-
-// dirtyByOwner is the pods of the controller that had the name before, if it
-// is another one now.
-func (c *collector) dirtyByOwner(changed schema.Key) []schema.Key {
-	before := c.owners[changed]
-	now := types.UID("")
-	if rc := c.Writer.Mirror.Get(changed); rc != nil {
-		now = rc.GetUID()
-	}
-	if now == "" {
-		delete(c.owners, changed)
-	} else {
-		c.owners[changed] = now
-	}
-	if before == "" || before == now {
-		return nil
-	}
-	return c.Writer.Mirror.PodsOf(before)
 }
 
 func (c *collector) note(pod schema.Key, isFinished bool) int {
@@ -144,7 +127,6 @@ func (c *collector) carryOut(ctx context.Context, key schema.Key, pod *corev1.Po
 	f := Facts{Pod: pod}
 	d := &registry.Deletion{Key: key, UID: pod.UID}
 	var guard *registry.Guard
-	f.OwnerGone, guard = c.ownerGone(pod)
 	node := schema.Nodes.Key("", pod.Spec.NodeName)
 	if f.NodeExists = c.Writer.Mirror.Get(node) != nil; !f.NodeExists && node.Name != "" {
 		f.NodeGone = c.gone(node.Name)
@@ -156,7 +138,7 @@ func (c *collector) carryOut(ctx context.Context, key schema.Key, pod *corev1.Po
 		return controller.Later{After: orphanAfter - f.NodeGone}
 	case Remove:
 		d.GraceSeconds = new(int64)
-		if guard = nil; !f.NodeExists && node.Name != "" {
+		if !f.NodeExists && node.Name != "" {
 			guard = &registry.Guard{Key: node.Path(), Mod: registry.Absent}
 		}
 	}
@@ -164,28 +146,6 @@ func (c *collector) carryOut(ctx context.Context, key schema.Key, pod *corev1.Po
 		return fmt.Errorf("remove %s: %w", key, err)
 	}
 	return nil
-}
-
-// ownerGone reports whether a pod's controller is of a kind that we know and
-// not there, and what guards that.
-func (c *collector) ownerGone(pod *corev1.Pod) (bool, *registry.Guard) {
-	ref := metav1.GetControllerOfNoCopy(pod)
-	if ref == nil {
-		return false, nil
-	}
-	kind, known := schema.KindFor(kschema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind))
-	if !known {
-		return false, nil
-	}
-	key := kind.Key(pod.Namespace, ref.Name)
-	owner := c.Writer.Mirror.Stored(key)
-	switch {
-	case owner == nil:
-		return true, &registry.Guard{Key: key.Path(), Mod: registry.Absent}
-	case owner.GetUID() != ref.UID:
-		return true, controller.Unchanged(owner)
-	}
-	return false, nil
 }
 
 // dropStatuses removes what agents say of a pod that is gone, or is another

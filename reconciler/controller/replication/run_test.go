@@ -75,21 +75,23 @@ func (j *judge) Commit(ctx context.Context, txn registry.Txn) (int64, error) {
 func (j *judge) commitLocked(ctx context.Context, txn registry.Txn, creates bool) (int64, error) {
 	revision, err := j.Store.Commit(ctx, txn)
 	if err == nil && creates {
-		if have, want := j.count(); have > want {
+		if have, want := j.count(revision); have > want {
 			j.wrong = append(j.wrong, fmt.Sprintf("revision %d: created up to %d pods where %d are asked for", revision, have, want))
 		}
 	}
 	return revision, err
 }
 
-// count is how many active pods the controller owns, and asks for.
-func (j *judge) count() (have, want int) {
-	obj, err := j.all.Get(context.Background(), schema.ReplicationControllers.Key("default", "web"))
-	if err != nil {
+// count is how many active pods the controller owns, and asks for, as of a
+// revision; 0 is now.
+func (j *judge) count(revision int64) (have, want int) {
+	at := registry.Page{Revision: revision}
+	rcs, _, _, err := j.all.ListPage(context.Background(), schema.ReplicationControllers, "default", at)
+	if err != nil || len(rcs) == 0 {
 		return 0, 0
 	}
-	rc := obj.(*corev1.ReplicationController)
-	pods, _, _ := j.all.List(context.Background(), schema.Pods, "default")
+	rc := rcs[0].(*corev1.ReplicationController)
+	pods, _, _, _ := j.all.ListPage(context.Background(), schema.Pods, "default", at)
 	for _, obj := range pods {
 		pod := obj.(*corev1.Pod)
 		if metav1.IsControlledBy(pod, rc) && pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodFailed {
@@ -282,7 +284,7 @@ func TestNeverMoreThanAsked(t *testing.T) {
 			}
 			<-time.After(5 * time.Minute)
 			synctest.Wait()
-			have, want := w.j.count()
+			have, want := w.j.count(0)
 			if have != want {
 				err = errors.Join(err, fmt.Errorf("settled at %d pods where %d are asked for", have, want))
 			}
@@ -316,7 +318,7 @@ func TestFailover(t *testing.T) {
 		}
 		<-time.After(time.Minute)
 		synctest.Wait()
-		have, want := w.j.count()
+		have, want := w.j.count(0)
 		if have != 100 || want != 100 || len(w.j.wrong) > 0 {
 			t.Errorf("%d pods, want %d: %v", have, want, w.j.wrong)
 		}
