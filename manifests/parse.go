@@ -47,9 +47,14 @@ type parser struct {
 
 var secretKind = regexp.MustCompile(`kind["']?\s*:\s*["']?Secret`)
 
+// mayHoldSecrets reports whether any part of a text may be a secret's.
+func mayHoldSecrets(text []byte) bool {
+	return bytes.Contains(text, []byte("Secret")) && secretKind.Match(text)
+}
+
 // parseDocument reads all objects of one document.
 func parseDocument(doc *document) ([]*parsed, []Diagnostic) {
-	p := &parser{doc: doc, scratch: scratches.Get().(*scratch), masked: secretKind.Match(doc.text)}
+	p := &parser{doc: doc, scratch: scratches.Get().(*scratch), masked: mayHoldSecrets(doc.text)}
 	defer p.scratch.release()
 	root, ok := p.nodes()
 	if !ok {
@@ -70,6 +75,9 @@ func parseDocument(doc *document) ([]*parsed, []Diagnostic) {
 // nodes parses the document's text. It reports false when there is nothing to
 // read in it.
 func (p *parser) nodes() (*yaml.Node, bool) {
+	if root, ok := p.scratch.block.Read(string(p.doc.text)); ok {
+		return root, !isNull(root)
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(jsonEscapes(p.doc.text)))
 	var n yaml.Node
 	if err := dec.Decode(&n); err != nil {

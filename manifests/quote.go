@@ -52,7 +52,7 @@ func readQuoted(at Position, snaps []Snapshot) *quotedFile {
 func (q *quotedFile) quote(d *Diagnostic) {
 	for i := range q.docs {
 		doc := &q.docs[i]
-		if doc.number != d.Position.Document || secretKind.Match(doc.text) || IsKustomization(d.Position.File) && bytes.Contains(doc.text, []byte("secretGenerator")) {
+		if doc.number != d.Position.Document || mayHoldSecrets(doc.text) || IsKustomization(d.Position.File) && bytes.Contains(doc.text, []byte("secretGenerator")) {
 			continue
 		}
 		d.Excerpt = doc.lineText(d.Position.Line)

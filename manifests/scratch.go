@@ -1,6 +1,10 @@
 package manifests
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/evenkeel/evenkeel/manifests/block"
+)
 
 // scratch is memory that one document after another is decoded in. Nothing of
 // it is kept: what an object keeps is copied out.
@@ -8,6 +12,7 @@ type scratch struct {
 	json   []byte
 	places places
 	pairs  [][]pair // not in use
+	block  block.Reader
 }
 
 // maxScratch bounds, in bytes or places, what an unusually large document
