@@ -182,6 +182,11 @@ func peersOf(list *corev1.NodeList) []network.Peer {
 func refersTo(pod *corev1.Pod, refs map[schema.Key]bool) bool {
 	configMap := func(name string) bool { return refs[schema.ConfigMaps.Key(pod.Namespace, name)] }
 	secret := func(name string) bool { return refs[schema.Secrets.Key(pod.Namespace, name)] }
+	for _, s := range pod.Spec.ImagePullSecrets {
+		if secret(s.Name) {
+			return true
+		}
+	}
 	for _, v := range pod.Spec.Volumes {
 		if v.ConfigMap != nil && configMap(v.ConfigMap.Name) || v.Secret != nil && secret(v.Secret.SecretName) {
 			return true

@@ -52,6 +52,7 @@ func (r *gatedRuntime) pass(ctx context.Context, method string) error {
 }
 
 func (r *gatedRuntime) Pull(ctx context.Context, ref string, options rt.PullOptions) (rt.Image, error) {
+	options.Progress(rt.Progress{Done: 62, Total: 100})
 	if err := r.pass(ctx, "Pull"); err != nil {
 		return rt.Image{}, err
 	}

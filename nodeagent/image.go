@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/evenkeel/evenkeel/nodeagent/images"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
 
@@ -26,41 +28,154 @@ func (w *worker) image(ctx context.Context, c *corev1.Container) (image runtime.
 		return image, false, w.fail(ctx, c.Name, reasonBadImage, err)
 	case !present && !errors.Is(err, runtime.ErrImageNotFound):
 		return image, false, w.fail(ctx, c.Name, reasonInspect, err)
-	case !present && c.ImagePullPolicy == corev1.PullNever:
-		err = fmt.Errorf("image %s is not on the node and its pull policy is Never: load it, or change the policy: %w", c.Image, err)
-		return image, false, w.fail(ctx, c.Name, reasonNeverPull, err)
-	case !present && w.fresh[c.Name]:
-		delete(w.fresh, c.Name)
-		return image, false, w.fail(ctx, c.Name, reasonPull, fmt.Errorf("image %s was pulled and is gone again: %w", c.Image, err))
-	case present && (c.ImagePullPolicy != corev1.PullAlways || w.fresh[c.Name]):
-		delete(w.fresh, c.Name)
+	}
+	fresh := w.fresh[c.Name]
+	delete(w.fresh, c.Name)
+	question := images.Question{Policy: c.ImagePullPolicy, Present: present, Fresh: fresh, Allowed: image.Access.Anybody}
+	if present && !image.Access.Anybody {
+		question.Allowed = images.Allowed(w.credentials(c.Image), image.Access.Keys)
+	}
+	switch answer := images.Decide(question); {
+	case answer == images.Use:
+		w.backoff.Forget(c.Image)
 		return image, true, nil
+	case answer == images.Refuse:
+		err := fmt.Errorf("image %s is not on the node and its pull policy is Never: load it, or change the policy: %w", c.Image, runtime.ErrImageNotFound)
+		return image, false, w.fail(ctx, c.Name, reasonNeverPull, err)
+	case fresh:
+		return image, false, w.fail(ctx, c.Name, reasonPull, fmt.Errorf("image %s was pulled and is gone again: %w", c.Image, runtime.ErrImageNotFound))
+	}
+	if until, why, waits := w.backoff.Wait(c.Image, time.Now()); waits {
+		w.backOff(c, until, why)
+		return image, false, nil
 	}
 	w.pull(ctx, c)
 	return image, false, nil
+}
+
+// credentials are those that the pod's secrets have for an image. Secrets that
+// are not there or cannot be read are said to be so.
+func (w *worker) credentials(image string) []images.Credential {
+	var secrets []*corev1.Secret
+	var missing []string
+	for _, ref := range w.pod.Spec.ImagePullSecrets {
+		if s, ok := w.agent.bindings.Secret(w.pod.Namespace, ref.Name); ok {
+			secrets = append(secrets, s)
+		} else {
+			missing = append(missing, ref.Name)
+		}
+	}
+	found, err := images.Credentials(image, secrets)
+	if len(missing) > 0 {
+		err = errors.Join(err, fmt.Errorf("there is no secret %s in namespace %s", strings.Join(missing, ", "), w.pod.Namespace))
+	}
+	if err != nil {
+		w.agent.warn(w.pod, "FailedToRetrieveImagePullSecret", fmt.Sprintf("Pulling image %q may not succeed: %v", image, err))
+	}
+	return found
+}
+
+// backOff leaves an image alone that could not be pulled.
+func (w *worker) backOff(c *corev1.Container, until time.Time, why error) {
+	message := fmt.Sprintf("Back-off pulling image %q", c.Image)
+	w.agent.note(w.pod, "BackOff", message)
+	w.failures[c.Name] = Failure{
+		Reason: reasonPullWait, Message: fmt.Sprintf("%s: %s: %v", message, reasonPull, why), Tries: w.failures[c.Name].Tries, RetryAt: until,
+	}
+}
+
+// pulling is an image on its way to a container.
+type pulling struct {
+	image    string
+	cancel   context.CancelFunc
+	asked    time.Time
+	began    time.Time // when it had waited for others
+	progress runtime.Progress
+	alarm    *time.Timer // wakes the worker to tell how far it is, or nil
+}
+
+// progressEvery is how often a pull's progress is told.
+const progressEvery = 2 * time.Second
+
+// words say how far a pull is.
+func (p *pulling) words() string {
+	switch {
+	case p.progress.Queued:
+		return "Pulling: waits for other pulls"
+	case p.progress.Total == 0:
+		return "Pulling"
+	}
+	return fmt.Sprintf("Pulling %d %%", p.progress.Done*100/p.progress.Total)
+}
+
+// pulled is what came of a pull.
+type pulled struct {
+	pull  *pulling
+	image runtime.Image
+	err   error
+	ended time.Time
 }
 
 // pull fetches an image beside everything else and wakes the worker.
 func (w *worker) pull(ctx context.Context, c *corev1.Container) {
 	ctx, cancel := context.WithCancel(ctx)
 	w.agent.note(w.pod, "Pulling", fmt.Sprintf("Pulling image %q", c.Image))
+	now := time.Now()
+	p := &pulling{image: c.Image, cancel: cancel, asked: now, began: now}
+	options := runtime.PullOptions{Progress: func(progress runtime.Progress) { w.progress(p, progress) }}
+	for _, credential := range w.credentials(c.Image) {
+		options.Credentials = append(options.Credentials, runtime.Credential{
+			Username: credential.Username, Password: credential.Password, Keys: credential.Keys(),
+		})
+	}
 	w.mu.Lock()
-	w.pulls[c.Name] = cancel
+	w.pulls[c.Name] = p
 	w.mu.Unlock()
-	name, ref := c.Name, c.Image
+	name := c.Name
 	w.tasks.Go(func() {
 		defer cancel()
-		began := time.Now()
-		_, err := w.agent.cfg.Runtime.Pull(ctx, ref, runtime.PullOptions{})
-		w.agent.metrics.pulls.Observe(time.Since(began).Seconds())
+		image, err := w.agent.cfg.Runtime.Pull(ctx, p.image, options)
+		now := time.Now()
+		w.agent.metrics.pulls.Observe(now.Sub(p.asked).Seconds())
 		w.mu.Lock()
+		if p.alarm != nil {
+			p.alarm.Stop()
+		}
 		delete(w.pulls, name)
 		if ctx.Err() == nil {
-			w.pulled[name] = err
+			w.pulled[name] = pulled{pull: p, image: image, err: err, ended: now}
 		}
 		w.mu.Unlock()
 		poke(w.awake)
 	})
+}
+
+// progress takes in how far a pull is, and wakes the worker from time to time
+// to tell it.
+func (w *worker) progress(p *pulling, progress runtime.Progress) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p.progress.Queued && !progress.Queued {
+		p.began = time.Now()
+	}
+	p.progress = progress
+	if p.alarm == nil {
+		p.alarm = time.AfterFunc(progressEvery, func() {
+			w.mu.Lock()
+			p.alarm = nil
+			w.mu.Unlock()
+			poke(w.awake)
+		})
+	}
+}
+
+// pullingLocked says of each container whose image is on the way how far it is.
+func (w *worker) pullingLocked() map[string]string {
+	out := make(map[string]string, len(w.pulls))
+	for name, p := range w.pulls {
+		out[name] = p.words()
+	}
+	return out
 }
 
 // endPulls ends the pulls of some containers. They are over when they are no
@@ -68,9 +183,9 @@ func (w *worker) pull(ctx context.Context, c *corev1.Container) {
 func (w *worker) endPulls(needless func(container string) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for name, cancel := range w.pulls {
+	for name, p := range w.pulls {
 		if needless(name) {
-			cancel()
+			p.cancel()
 		}
 	}
 }
@@ -91,23 +206,26 @@ func (w *worker) endNeedlessPulls(ctx context.Context) {
 	}
 }
 
+// pullErrorShown is how long a failed pull is reported as such, before it is
+// reported to be left alone for a while.
+const pullErrorShown = 2 * time.Second
+
 // takePulled notes what came of pulls.
 func (w *worker) takePulled() {
 	w.mu.Lock()
-	pulled := w.pulled
-	w.pulled = map[string]error{}
+	results := w.pulled
+	w.pulled = map[string]pulled{}
 	w.mu.Unlock()
-	for name, err := range pulled {
-		if err == nil {
+	for name, r := range results {
+		if r.err == nil {
 			delete(w.failures, name)
 			w.fresh[name] = true
-			w.agent.note(w.pod, "Pulled", "Successfully pulled image of container "+name)
+			w.agent.note(w.pod, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
+				r.pull.image, r.ended.Sub(r.pull.began).Truncate(time.Millisecond), r.ended.Sub(r.pull.asked).Truncate(time.Millisecond), r.image.Size))
 			continue
 		}
-		reason := reasonPull
-		if w.failures[name].Tries > 0 {
-			reason = reasonPullWait
-		}
-		_ = w.fail(context.Background(), name, reason, err)
+		w.backoff.Failed(r.pull.image, r.err, r.ended)
+		w.agent.warn(w.pod, "Failed", fmt.Sprintf("Failed to pull image %q: %v", r.pull.image, r.err))
+		w.failures[name] = Failure{Reason: reasonPull, Message: r.err.Error(), Tries: w.failures[name].Tries + 1, RetryAt: r.ended.Add(pullErrorShown)}
 	}
 }

@@ -22,7 +22,7 @@ func TestImageComes(t *testing.T) {
 		w.start()
 		w.bind(pod)
 		w.wantState(pod, "Pending main=ErrImagePull,0")
-		w.pass(10 * time.Second)
+		w.pass(5 * time.Second)
 		w.wantState(pod, "Pending main=ImagePullBackOff,0")
 		w.runtime.AddImage(rt.Image{Ref: "other:1", Cmd: []string{"/other"}})
 		w.images <- struct{}{}

@@ -137,8 +137,8 @@ func mountStatuses(c *corev1.Container, before *corev1.ContainerStatus) []corev1
 
 // waitingFor says what a container that was never started waits for.
 func (v *view) waitingFor(c *corev1.Container) string {
-	if v.Pulling[c.Name] {
-		return "pulling image " + c.Image
+	if words, pulling := v.Pulling[c.Name]; pulling {
+		return words
 	}
 	return v.Failures[""].Message
 }

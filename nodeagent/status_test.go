@@ -39,8 +39,8 @@ func TestContainerStatus(t *testing.T) {
 	}{
 		{"to be created", newPod("p", "a"), up(), base(func(s *corev1.ContainerStatus) { s.State = waits("ContainerCreating", "") })},
 		{
-			"image on its way", newPod("p", "a"), up().with(func(o *Observed) { o.Pulling = map[string]bool{"a": true} }),
-			base(func(s *corev1.ContainerStatus) { s.State = waits("ContainerCreating", "pulling image app:1") }),
+			"image on its way", newPod("p", "a"), up().with(func(o *Observed) { o.Pulling = map[string]string{"a": "Pulling 62 %"} }),
+			base(func(s *corev1.ContainerStatus) { s.State = waits("ContainerCreating", "Pulling 62 %") }),
 		},
 		{"behind init", withInit(newPod("p", "a"), "i"), up(), base(func(s *corev1.ContainerStatus) { s.State = waits("PodInitializing", "") })},
 		{

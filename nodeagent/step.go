@@ -20,7 +20,7 @@ type Observed struct {
 	Stopping   map[string]bool    // by container ID: being stopped
 	Replaced   map[string]bool    // by container ID: stopped because its definition changed
 	Hooks      map[string]bool    // by container ID: its postStart hook is not through
-	Pulling    map[string]bool    // by container name: its image is on the way
+	Pulling    map[string]string  // by container name, of those whose image is on the way: how far it is
 	Messages   map[string]string  // by container ID: why it ended, in its own words
 	Failures   map[string]Failure // by container name, "" for the pod: what last went wrong before a start
 	Crashes    map[string]int     // by container name: exits in a row without a long run between
@@ -247,7 +247,7 @@ func (s *starter) container(c *corev1.Container) {
 }
 
 func (s *starter) start(name string, notBefore time.Time) {
-	if s.Pulling[name] {
+	if _, pulling := s.Pulling[name]; pulling {
 		return
 	}
 	if retry := s.Failures[name].RetryAt; retry.After(notBefore) {

@@ -80,7 +80,7 @@ func TestStep(t *testing.T) {
 		{"all run", pod(), up(run("a"), run("b")), Decision{}},
 		{"one of unknown state", pod(), up(run("a"), ran("b", 0, runtime.Unknown)), Decision{}},
 		{"hook before the next container", pod(), up(run("a")).with(func(o *Observed) { o.Hooks = map[string]bool{"a/0": true} }), Decision{}},
-		{"pulling", pod(), up(run("a")).with(func(o *Observed) { o.Pulling = map[string]bool{"b": true} }), Decision{}},
+		{"pulling", pod(), up(run("a")).with(func(o *Observed) { o.Pulling = map[string]string{"b": "Pulling"} }), Decision{}},
 		{
 			"start failed", pod(), up(run("a")).with(func(o *Observed) { o.Failures = map[string]Failure{"b": {RetryAt: noon.Add(time.Second)}} }),
 			Decision{Again: time.Second},
@@ -142,7 +142,7 @@ func TestStep(t *testing.T) {
 			Decision{Actions: []Action{{Kind: Remove, ID: "a/0"}, {Kind: Remove, ID: "b/0"}, {Kind: Teardown}, {Kind: Report}}},
 		},
 		{"deleted before anything", going(pod()), Observed{}, Decision{Actions: []Action{{Kind: Teardown}, {Kind: Report}}}},
-		{"deleted while pulling", going(pod()), up().with(func(o *Observed) { o.Pulling = map[string]bool{"a": true} }), Decision{Actions: []Action{{Kind: Teardown}, {Kind: Report}}}},
+		{"deleted while pulling", going(pod()), up().with(func(o *Observed) { o.Pulling = map[string]string{"a": "Pulling"} }), Decision{Actions: []Action{{Kind: Teardown}, {Kind: Report}}}},
 		{"deleted after its end", going(pod()), Observed{Ended: corev1.PodFailed, Containers: []runtime.Status{exited("a", 0, 1)}}, Decision{Actions: []Action{{Kind: Remove, ID: "a/0"}, {Kind: Teardown}, {Kind: Report}}}},
 		{"not bound here", nil, up(run("a")), Decision{Actions: []Action{{Kind: Stop, ID: "a/0", Reason: deleted}}}},
 		{"not bound here, nothing runs", nil, Observed{}, Decision{Actions: []Action{{Kind: Teardown}, {Kind: Report}}}},

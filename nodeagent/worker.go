@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/evenkeel/evenkeel/nodeagent/images"
 	"github.com/evenkeel/evenkeel/nodeagent/network"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
@@ -27,7 +28,8 @@ type worker struct {
 	messages map[string]string // by container ID, of exited ones
 	replaced map[string]bool   // by container ID: stopped to be started anew
 	fresh    map[string]bool   // by container name: its image was just pulled
-	cleaning int               // removals in a row that went wrong
+	backoff  images.Backoff
+	cleaning int // removals in a row that went wrong
 	tornDown bool
 	reported bool // that nothing is left
 	doom     *Doom
@@ -39,8 +41,8 @@ type worker struct {
 	mu     sync.Mutex
 	news   news
 	stops  map[string]*stopJob           // by container ID
-	pulls  map[string]context.CancelFunc // by container name
-	pulled map[string]error              // by container name: what came of a pull
+	pulls  map[string]*pulling           // by container name
+	pulled map[string]pulled             // by container name
 	hooks  map[string]context.CancelFunc // by container ID: postStart
 }
 
@@ -60,7 +62,7 @@ func newWorker(a *agent, uid string, said corev1.PodStatus) *worker {
 	w := &worker{
 		agent: a, uid: uid, awake: make(chan struct{}, 1), said: said,
 		failures: map[string]Failure{}, crashes: crashes{}, messages: map[string]string{}, replaced: map[string]bool{}, fresh: map[string]bool{},
-		stops: map[string]*stopJob{}, pulls: map[string]context.CancelFunc{}, pulled: map[string]error{}, hooks: map[string]context.CancelFunc{},
+		stops: map[string]*stopJob{}, pulls: map[string]*pulling{}, pulled: map[string]pulled{}, hooks: map[string]context.CancelFunc{},
 	}
 	w.probes = newProber(w)
 	return w
@@ -207,6 +209,9 @@ func (w *worker) takeNews(ctx context.Context) {
 			w.failures[name] = f
 		}
 	}
+	if n.refs && w.pod != nil && len(w.pod.Spec.ImagePullSecrets) > 0 {
+		w.backoff = images.Backoff{}
+	}
 	if n.images {
 		w.endNeedlessPulls(ctx)
 	}
@@ -229,7 +234,7 @@ func (n news) mends(reason string) bool {
 	case reasonInspect:
 		return n.runtime
 	}
-	return n.images && isImageReason(reason)
+	return (n.images || n.refs) && isImageReason(reason)
 }
 
 // observed gathers what is known of the pod.
@@ -249,7 +254,7 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 		o.Ended, o.Sandbox, o.IP = w.said.Phase, !w.tornDown, w.said.PodIP
 	}
 	w.mu.Lock()
-	o.Stopping, o.Pulling, o.Hooks = names(w.stops), names(w.pulls), names(w.hooks)
+	o.Stopping, o.Pulling, o.Hooks = names(w.stops), w.pullingLocked(), names(w.hooks)
 	w.mu.Unlock()
 	w.agent.metrics.exits.Add(float64(w.crashes.observe(w.pod, containers)))
 	o.Crashes = w.crashes.counts()

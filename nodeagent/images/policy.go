@@ -33,12 +33,10 @@ const (
 func Decide(q Question) Answer {
 	usable := q.Present && q.Allowed
 	switch {
-	case q.Policy == corev1.PullNever && usable, q.Fresh && usable:
+	case usable && (q.Fresh || q.Policy != corev1.PullAlways):
 		return Use
 	case q.Policy == corev1.PullNever:
 		return Refuse
-	case q.Policy == corev1.PullIfNotPresent && usable:
-		return Use
 	}
 	return Pull
 }

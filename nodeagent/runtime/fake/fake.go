@@ -65,6 +65,7 @@ func (r *Runtime) addTo(store map[string]rt.Image, img rt.Image) {
 	if img.ID == "" {
 		img.ID = "sha256:" + img.Ref
 	}
+	img.Access.Anybody = len(img.Access.Keys) == 0
 	store[img.Ref] = img
 }
 
