@@ -1,0 +1,80 @@
+package apiserver
+
+import (
+	"slices"
+
+	eventsv1 "k8s.io/api/events/v1"
+	kschema "k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/registry/rest"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+
+	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/apiserver/scheme"
+	"github.com/evenkeel/evenkeel/schema/apiserver/storage"
+	"github.com/evenkeel/evenkeel/schema/apiserver/tables"
+)
+
+// resources is the storage of each resource and subresource, by group version.
+type resources map[kschema.GroupVersion]map[string]rest.Storage
+
+func (r resources) add(gv kschema.GroupVersion, resource string, s rest.Storage) {
+	if r[gv] == nil {
+		r[gv] = map[string]rest.Storage{}
+	}
+	r[gv][resource] = s
+}
+
+// install makes the server serve every kind.
+func (s *Server) install() error {
+	all := s.resources()
+	core := kschema.GroupVersion{Version: "v1"}
+	if err := s.generic.InstallLegacyAPIGroup(genericapiserver.DefaultLegacyAPIPrefix, groupInfo(core, all[core])); err != nil {
+		return err
+	}
+	var others []kschema.GroupVersion
+	for gv := range all {
+		if gv != core {
+			others = append(others, gv)
+		}
+	}
+	slices.SortFunc(others, func(a, b kschema.GroupVersion) int {
+		if a.Group < b.Group {
+			return -1
+		}
+		return 1
+	})
+	infos := make([]*genericapiserver.APIGroupInfo, 0, len(others))
+	for _, gv := range others {
+		infos = append(infos, groupInfo(gv, all[gv]))
+	}
+	return s.generic.InstallAPIGroups(infos...)
+}
+
+func groupInfo(gv kschema.GroupVersion, storage map[string]rest.Storage) *genericapiserver.APIGroupInfo {
+	info := genericapiserver.NewDefaultAPIGroupInfo(gv.Group, scheme.Scheme, scheme.ParameterCodec, scheme.Codecs)
+	info.VersionedResourcesStorageMap[gv.Version] = storage
+	return &info
+}
+
+// resources makes the storage of everything that is served.
+func (s *Server) resources() resources {
+	cfg := &storage.Config{Registries: s.cfg.Registries, Hub: s.hub, Tables: tables.For, Owned: s.cfg.Owned, DenyOwned: s.cfg.DenyOwned}
+	out := resources{}
+	for _, kind := range schema.Kinds {
+		gv := kind.GVK.GroupVersion()
+		out.add(gv, kind.Resource, storage.New(cfg, kind))
+		if storage.HasStatus(kind) {
+			out.add(gv, kind.Resource+"/status", storage.NewStatus(cfg, kind))
+		}
+		if storage.HasScale(kind) {
+			out.add(gv, kind.Resource+"/scale", storage.NewScale(cfg, kind))
+		}
+	}
+	core := schema.Pods.GVK.GroupVersion()
+	out.add(core, "bindings", storage.NewBindings(cfg))
+	out.add(core, "pods/binding", storage.NewBinding(cfg))
+	out.add(core, "pods/eviction", storage.NewEviction(cfg))
+	out.add(core, "pods/ephemeralcontainers", storage.NewEphemeralContainers(cfg))
+	out.add(eventsv1.SchemeGroupVersion, "events", storage.NewEvents(cfg))
+	return out
+}

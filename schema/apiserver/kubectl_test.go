@@ -1,0 +1,118 @@
+package apiserver_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// kubectlPath is a real kubectl: $KUBECTL, the one on PATH, or one built from
+// its module.
+var kubectlPath = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("KUBECTL"); path != "" {
+		return path, nil
+	}
+	if path, err := exec.LookPath("kubectl"); err == nil {
+		return path, nil
+	}
+	dir, err := os.MkdirTemp("", "kubectl")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "kubectl")
+	out, err := exec.Command("go", "build", "-o", path, "k8s.io/kubernetes/cmd/kubectl").CombinedOutput()
+	if err != nil {
+		return "", &exec.ExitError{Stderr: out}
+	}
+	built = dir
+	return path, nil
+})
+
+var built string // directory of a kubectl that was built, to be removed
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built != "" {
+		os.RemoveAll(built)
+	}
+	os.Exit(code)
+}
+
+// kubectl runs a command line against the server and returns what it printed.
+func (w *world) kubectl(stdin, line string) (string, error) {
+	w.t.Helper()
+	path, err := kubectlPath()
+	if err != nil {
+		w.t.Skipf("no kubectl: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	home := w.t.TempDir()
+	args := append([]string{"--server", w.config.Host, "--insecure-skip-tls-verify", "--token", "none"}, strings.Fields(line)...)
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(os.Environ(), "HOME="+home, "KUBECONFIG="+filepath.Join(home, "none"))
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+const twoObjects = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, labels: {app: web}}
+data: {colour: blue}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec:
+  containers:
+  - {name: web, image: "example.org/web:1", ports: [{containerPort: 80}]}
+`
+
+// TestKubectl drives a real kubectl through the life of a few objects.
+func TestKubectl(t *testing.T) {
+	w := inMemory(t)
+	steps := []struct{ line, stdin, want string }{
+		{"get --raw /version", "", `"gitVersion": "v1.37.2+evenkeel"`},
+		{"create -f -", twoObjects, "configmap/settings created\npod/web created"},
+		{"get pods", "", "NAME   READY   STATUS    RESTARTS   AGE\nweb    0/1     Pending   0"},
+		{"get pods -o wide", "", "NOMINATED NODE   READINESS GATES\nweb"},
+		{"get cm,po -l app=web -o name", "", "configmap/settings\npod/web"},
+		{"get pods --field-selector status.phase=Running", "", "No resources found in default namespace."},
+		{"get ns", "", "default   Active"},
+		{"label pod web tier=front", "", "pod/web labeled"},
+		{"annotate cm settings why=because", "", "configmap/settings annotated"},
+		{"patch cm settings --type merge -p {\"data\":{\"colour\":\"red\"}}", "", "configmap/settings patched"},
+		{"patch cm settings --type json -p [{\"op\":\"add\",\"path\":\"/data/size\",\"value\":\"big\"}]", "", "configmap/settings patched"},
+		{"patch pod web -p {\"spec\":{\"activeDeadlineSeconds\":60}}", "", "pod/web patched"},
+		{"get cm settings -o jsonpath={.data}", "", `{"colour":"red","size":"big"}`},
+		{"set image pod/web web=example.org/web:2", "", "pod/web image updated"},
+		{"apply --server-side --force-conflicts -f -", twoObjects, "configmap/settings serverside-applied\npod/web serverside-applied"},
+		{"apply -f -", twoObjects, "pod/web configured"},
+		{"apply -f -", twoObjects, "configmap/settings unchanged\npod/web unchanged"},
+		{"diff -f -", twoObjects, ""},
+		{"describe pod web", "", "Image:        example.org/web:1"},
+		{"explain pod.spec.containers.image", "", "FIELD: image <string>"},
+		{"api-resources", "", "replicationcontrollers"},
+		{"delete pod web --dry-run=server", "", `pod "web" deleted from default namespace (server dry run)`},
+		{"delete pod web", "", `pod "web" deleted`},
+		{"get pod web --ignore-not-found", "", ""},
+		{"delete cm --all", "", `configmap "settings" deleted`},
+	}
+	for _, step := range steps {
+		out, err := w.kubectl(step.stdin, step.line)
+		if err != nil {
+			t.Errorf("kubectl %s: %v\n%s", step.line, err, out)
+			continue
+		}
+		if !strings.Contains(out, step.want) || step.want == "" && strings.TrimSpace(out) != "" {
+			t.Errorf("kubectl %s: want %q in\n%s", step.line, step.want, out)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+// Package openapi describes the types of the API: Kubernetes' own definitions
+// of those that Evenkeel serves, and no others.
+//
+// schema/apiserver calls it once, when it is made.
+package openapi
+
+import (
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/kube-openapi/pkg/common"
+	"k8s.io/kube-openapi/pkg/util"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+	generated "k8s.io/kubernetes/pkg/generated/openapi"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
+
+	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/apiserver/scheme"
+)
+
+// beside are the types that the API serves beside the kinds of the registries.
+var beside = []any{
+	&authenticationv1.SelfSubjectReview{}, &authenticationv1.TokenRequest{}, &authenticationv1.TokenReview{},
+	&authorizationv1.LocalSubjectAccessReview{}, &authorizationv1.SelfSubjectAccessReview{},
+	&authorizationv1.SelfSubjectRulesReview{}, &authorizationv1.SubjectAccessReview{},
+	&autoscalingv1.Scale{}, &policyv1.Eviction{}, &corev1.Binding{}, &eventsv1.Event{}, &eventsv1.EventList{},
+	&metricsv1beta1.NodeMetrics{}, &metricsv1beta1.NodeMetricsList{}, &metricsv1beta1.PodMetrics{}, &metricsv1beta1.PodMetricsList{},
+	&corev1.PodAttachOptions{}, &corev1.PodExecOptions{}, &corev1.PodLogOptions{}, &corev1.PodPortForwardOptions{},
+	&metav1.APIGroup{}, &metav1.APIGroupList{}, &metav1.APIResourceList{}, &metav1.APIVersions{}, &metav1.Status{},
+	&metav1.DeleteOptions{}, &metav1.Patch{}, &metav1.WatchEvent{}, &version.Info{},
+}
+
+// Definitions are the definitions of all types that the API serves, and of
+// those that they refer to.
+func Definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
+	all := generated.GetOpenAPIDefinitions(ref)
+	out := map[string]common.OpenAPIDefinition{}
+	for _, root := range roots() {
+		add(out, all, root)
+	}
+	return out
+}
+
+func roots() []string {
+	var out []string
+	for _, kind := range schema.Kinds {
+		out = append(out, util.GetCanonicalTypeName(kind.New()), util.GetCanonicalTypeName(scheme.NewList(kind)))
+	}
+	for _, t := range beside {
+		out = append(out, util.GetCanonicalTypeName(t))
+	}
+	return out
+}
+
+// add copies a definition, and those that it refers to.
+func add(out, all map[string]common.OpenAPIDefinition, name string) {
+	if _, done := out[name]; done {
+		return
+	}
+	definition, ok := all[name]
+	if !ok {
+		return
+	}
+	out[name] = definition
+	for _, dependency := range definition.Dependencies {
+		add(out, all, dependency)
+	}
+}
+
+// Info is what the descriptions say of themselves.
+func Info(version string) *spec.Info {
+	return &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Description: "The Kubernetes API of an Evenkeel cluster.", Version: version}}
+}
