@@ -123,9 +123,9 @@ func (c Change) ownWrites() ([]registry.Write, error) {
 	remove := registry.Delete(path)
 	switch c.Action {
 	case Create:
-		return []registry.Write{{Create: c.Object, Also: c.record}}, nil
+		return []registry.Write{{Create: c.stamped(), Also: c.record}}, nil
 	case Update:
-		return []registry.Write{{Update: c.Object, Also: c.record}}, nil
+		return []registry.Write{{Update: c.stamped(), Also: c.record}}, nil
 	case Replace:
 		return []registry.Write{{Delete: &registry.Deletion{Key: c.Key, UID: c.UID}}}, nil
 	case Delete:
@@ -137,6 +137,15 @@ func (c Change) ownWrites() ([]registry.Write, error) {
 		return []registry.Write{{Raw: &op}}, err
 	}
 	return nil, fmt.Errorf("apply %s: unknown action %q", c.Key, c.Action)
+}
+
+// stamped is the object with the annotations that say where it came from.
+func (c Change) stamped() schema.Object {
+	if c.location == "" {
+		return c.Object
+	}
+	obj, _ := stamped(c.Object, c.location, c.Entry)
+	return obj
 }
 
 // record is the inventory's entry for the object as it will be stored.

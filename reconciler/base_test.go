@@ -37,6 +37,9 @@ func drawObjects(t *rapid.T, label string) []object {
 			if rapid.Bool().Draw(t, "labelled") {
 				meta["labels"] = object{"app.kubernetes.io/name": word(t), "tier": word(t)}
 			}
+			if rapid.Bool().Draw(t, "annotated") {
+				meta["annotations"] = object{"note": word(t), "example.org/owner": word(t)}
+			}
 			obj["metadata"] = meta
 			out = append(out, obj)
 		}
@@ -219,6 +222,10 @@ func (c *cluster) base(t *rapid.T) *Base {
 
 func (c *cluster) apply(t *rapid.T, set *manifests.Set) {
 	plan := planned(t, c.base(t), set)
+	for i := range plan.Changes { // what a running reconciler writes on objects is in no plan
+		plan.Changes[i].location = "somewhere"
+		plan.Changes[i].Entry.Origin = &Origin{Revision: "0123456789"}
+	}
 	revision, err := Apply(c.ctx, c.regs, plan)
 	if err != nil {
 		t.Fatal(err)

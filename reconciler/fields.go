@@ -75,8 +75,8 @@ func within(path, outer string) bool {
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// tree is an object, or canonical JSON of one, as maps and lists, without what
-// only the system writes.
+// tree is an object, or canonical JSON of what a manifest says of one, as maps
+// and lists, without what only the system writes.
 func tree(source any) (map[string]any, error) {
 	data, ok := source.([]byte)
 	if !ok {
@@ -92,7 +92,10 @@ func tree(source any) (map[string]any, error) {
 		}
 	}
 	delete(out, "status")
-	if meta, ok := out["metadata"].(map[string]any); ok {
+	if meta, isMap := out["metadata"].(map[string]any); isMap {
+		if !ok {
+			dropStamps(meta)
+		}
 		for _, name := range []string{"resourceVersion", "uid", "generation", "creationTimestamp", "managedFields"} {
 			delete(meta, name)
 		}

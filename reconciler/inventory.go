@@ -24,6 +24,7 @@ type Entry struct {
 	Document int             `json:"document,omitempty"`
 	Hash     string          `json:"hash"`
 	Declared json.RawMessage `json:"declared"`
+	Origin   *Origin         `json:"origin,omitempty"` // nil if it is not known
 }
 
 func (e Entry) place(source string) manifests.Position {

@@ -88,6 +88,7 @@ func (l *loop) sync(ctx context.Context, keys []schema.Key) error {
 	if err != nil {
 		return err
 	}
+	l.originate(ctx, plan)
 	revision, err := Apply(ctx, l.cfg.Registries, plan)
 	if waited := l.cfg.Mirror.WaitFor(ctx, revision); waited != nil {
 		return waited
@@ -105,6 +106,9 @@ func (l *loop) sync(ctx context.Context, keys []schema.Key) error {
 		return l.writeHeads(ctx)
 	}
 	if err != nil {
+		return err
+	}
+	if err := l.restamp(ctx, ours, plan); err != nil {
 		return err
 	}
 	l.full = false

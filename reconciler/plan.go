@@ -52,8 +52,9 @@ type Change struct {
 	// it is removed.
 	Entry Entry
 
-	item *manifests.Item
-	hash string // of what is declared
+	item     *manifests.Item
+	hash     string // of what is declared
+	location string // of the source, for the object's annotations; "" for none
 }
 
 // Problem is why an object cannot be applied.

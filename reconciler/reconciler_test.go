@@ -91,7 +91,7 @@ type testbed struct {
 }
 
 // run starts a reconciler for the sources and returns what stops it.
-func (b *testbed) run(sources ...*fakeSource) (stop func()) {
+func (b *testbed) run(sources ...manifests.Source) (stop func()) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	b.mirror = registry.NewMirror(registry.MirrorConfig{Store: b.store})
 	cfg := Config{Registries: b.regs, Mirror: b.mirror, Validator: Rules{}, Logger: slog.New(slog.DiscardHandler)}

@@ -64,6 +64,17 @@ func (s *Source) Descends(ctx context.Context, revision, from string) (descends,
 	return history.Descends(ctx, revision, from)
 }
 
+// LastChanges is the inner source's, and says nothing where that cannot tell.
+func (s *Source) LastChanges(ctx context.Context, revision string, files []string) map[string]*manifests.Commit {
+	history, ok := s.inner.(interface {
+		LastChanges(ctx context.Context, revision string, files []string) map[string]*manifests.Commit
+	})
+	if !ok {
+		return nil
+	}
+	return history.LastChanges(ctx, revision, files)
+}
+
 // Snapshot reads the inner source and renders its kustomizations: those that
 // no other one includes. What has not changed is not rendered again.
 func (s *Source) Snapshot(ctx context.Context) (manifests.Snapshot, error) {

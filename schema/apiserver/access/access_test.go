@@ -215,7 +215,8 @@ func TestTokens(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o, _, a := world(t)
-			answer, err := a.Tokens.Request(t.Context(), "shop", "robot", request1(c.spec))
+			account := o.known[schema.ServiceAccounts.Key("shop", "robot")].(*corev1.ServiceAccount)
+			answer, err := a.Tokens.Request(t.Context(), account, request1(c.spec))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,7 +224,7 @@ func TestTokens(t *testing.T) {
 				c.end(o)
 			}
 			req := get(t, "/api")
-			req.Header.Set("Authorization", "Bearer "+answer.Status.Token)
+			req.Header.Set("Authorization", "Bearer "+answer.Token)
 			if got := who(a, req); got != c.want {
 				t.Errorf("%q, want %q", got, c.want)
 			}
@@ -257,22 +258,22 @@ func TestTokenOfPod(t *testing.T) {
 }
 
 func TestTokenRefused(t *testing.T) {
-	_, _, a := world(t)
+	o, _, a := world(t)
+	account := o.known[schema.ServiceAccounts.Key("shop", "robot")].(*corev1.ServiceAccount)
 	seconds := int64(599)
 	for _, c := range []struct {
-		name, account string
-		req           *authenticationv1.TokenRequest
-		is            func(error) bool
+		name string
+		req  *authenticationv1.TokenRequest
+		is   func(error) bool
 	}{
-		{"no such account", "nobody", request1(authenticationv1.TokenRequestSpec{}), apierrors.IsNotFound},
-		{"too short", "robot", request1(authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}), apierrors.IsInvalid},
-		{"no such pod", "robot", request1(authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Pod", "nothing", "")}), apierrors.IsNotFound},
-		{"another UID", "robot", request1(authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Pod", "web", "other")}), apierrors.IsConflict},
-		{"to a service", "robot", request1(authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Service", "web", "")}), apierrors.IsBadRequest},
-		{"another name", "robot", &authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, apierrors.IsBadRequest},
-		{"another account's UID", "robot", &authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{UID: "x"}}, apierrors.IsConflict},
+		{"too short", request1(authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}), apierrors.IsInvalid},
+		{"no such pod", request1(authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Pod", "nothing", "")}), apierrors.IsNotFound},
+		{"another UID", request1(authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Pod", "web", "other")}), apierrors.IsConflict},
+		{"to a service", request1(authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Service", "web", "")}), apierrors.IsBadRequest},
+		{"another name", &authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, apierrors.IsBadRequest},
+		{"another account's UID", &authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{UID: "x"}}, apierrors.IsConflict},
 	} {
-		if _, err := a.Tokens.Request(t.Context(), "shop", c.account, c.req); !c.is(err) {
+		if _, err := a.Tokens.Request(t.Context(), account, c.req); !c.is(err) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

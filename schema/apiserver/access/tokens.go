@@ -92,32 +92,27 @@ func internalNode(node *corev1.Node) *core.Node {
 	return &core.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID}}
 }
 
-// Request answers a TokenRequest of the API for the service account of the
-// namespace and name. Errors are those of k8s.io/apimachinery/pkg/api/errors.
-func (t *Tokens) Request(ctx context.Context, namespace, name string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
-	obj, err := t.read(ctx, schema.ServiceAccounts.Key(namespace, name))
-	if err != nil {
-		return nil, err
-	}
-	account := obj.(*corev1.ServiceAccount)
+// Request answers a TokenRequest of the API for a service account. Errors are
+// those of k8s.io/apimachinery/pkg/api/errors.
+func (t *Tokens) Request(ctx context.Context, account *corev1.ServiceAccount, req *authenticationv1.TokenRequest) (authenticationv1.TokenRequestStatus, error) {
 	now := time.Now()
-	out, err := complete(account, req, now)
+	var none authenticationv1.TokenRequestStatus
+	asked, err := complete(account, req, now)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	to, err := t.bind(ctx, account, out.Spec.BoundObjectRef)
+	to, err := t.bind(ctx, account, asked.Spec.BoundObjectRef)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	token, err := t.issue(ctx, account, to, out.Spec.Audiences, *out.Spec.ExpirationSeconds)
+	token, err := t.issue(ctx, account, to, asked.Spec.Audiences, *asked.Spec.ExpirationSeconds)
 	if err != nil {
-		return nil, apierrors.NewInternalError(err)
+		return none, apierrors.NewInternalError(err)
 	}
-	out.Status = authenticationv1.TokenRequestStatus{
+	return authenticationv1.TokenRequestStatus{
 		Token:               token,
-		ExpirationTimestamp: metav1.NewTime(now.Add(time.Duration(*out.Spec.ExpirationSeconds) * time.Second)),
-	}
-	return out, nil
+		ExpirationTimestamp: metav1.NewTime(now.Add(time.Duration(*asked.Spec.ExpirationSeconds) * time.Second)),
+	}, nil
 }
 
 var requestGVK = authenticationv1.SchemeGroupVersion.WithKind("TokenRequest")
