@@ -2,11 +2,7 @@ package nodeagent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -118,11 +114,15 @@ func (w *worker) start(ctx context.Context, action Action) (holds bool, err erro
 	if err == nil {
 		err = w.addTerminationLog(&spec, c)
 	}
+	if err == nil {
+		err = w.openLog(&spec, c)
+	}
 	if err != nil {
 		return true, w.fail(ctx, c.Name, reasonConfig, err)
 	}
 	began := time.Now()
 	if err := w.agent.cfg.Runtime.Start(ctx, spec); err != nil {
+		w.agent.cfg.Logs.Discard(logOf(spec))
 		w.agent.observer.refresh()
 		return true, w.fail(ctx, c.Name, reasonStart, err)
 	}
@@ -190,24 +190,6 @@ func (w *worker) teardown(ctx context.Context) error {
 	if err := w.agent.cfg.Volumes.Remove(w.uid); err != nil {
 		return fmt.Errorf("volumes: %w", err)
 	}
-	return removeLogs(w.agent.cfg.LogDir, w.uid)
+	return w.agent.cfg.Logs.RemovePod(w.uid)
 }
 
-// removeLogs removes the log directories of a pod, known by its UID alone.
-func removeLogs(dir, uid string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("logs: %w", err)
-	}
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), "_"+uid) {
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-				return fmt.Errorf("logs: %w", err)
-			}
-		}
-	}
-	return nil
-}

@@ -64,7 +64,7 @@ func newAgent(cfg Config) *agent {
 	a := &agent{
 		cfg: cfg,
 		machine: machine{
-			node: cfg.Node, hostIP: cfg.NodeIP.String(), cgroupRoot: cfg.CgroupRoot, logDir: cfg.LogDir, memory: cfg.Capacity.Memory,
+			node: cfg.Node, hostIP: cfg.NodeIP.String(), cgroupRoot: cfg.CgroupRoot, memory: cfg.Capacity.Memory,
 		},
 		mirror: registry.NewMirror(registry.MirrorConfig{
 			Store: cfg.Store, Prefixes: []string{schema.BindingPrefix(cfg.Node)}, Logger: cfg.Logger,
@@ -163,6 +163,13 @@ func (a *agent) found() (map[string]bool, error) {
 		return nil, fmt.Errorf("pods with volumes: %w", err)
 	}
 	for _, uid := range volumes {
+		uids[uid] = true
+	}
+	logs, err := a.cfg.Logs.Pods()
+	if err != nil {
+		return nil, fmt.Errorf("pods with logs: %w", err)
+	}
+	for _, uid := range logs {
 		uids[uid] = true
 	}
 	return uids, nil

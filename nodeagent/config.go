@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/evenkeel/evenkeel/nodeagent/logs"
 	"github.com/evenkeel/evenkeel/nodeagent/network"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/nodeagent/volume"
@@ -42,6 +43,15 @@ type Volumes interface {
 	ReadTerminationLog(podUID, container string, attempt int) string
 }
 
+// Logs keeps what containers write. logs.Manager is the real one.
+type Logs interface {
+	Open(c logs.Container) (logs.Spools, error)
+	Discard(c logs.Container)
+	Tail(ctx context.Context, c logs.Container, lines, bytes int64) (string, error)
+	RemovePod(podUID string) error
+	Pods() ([]string, error)
+}
+
 // Config says for which machine an agent works and with what.
 type Config struct {
 	Node    string            // name; a DNS subdomain, unique in the cluster
@@ -53,6 +63,7 @@ type Config struct {
 	Runtime  runtime.Runtime
 	Network  Network
 	Volumes  Volumes
+	Logs     Logs
 	Recorder *registry.Recorder
 
 	Capacity Capacity // of the machine; what pods may ask for is Capacity less Reserved
@@ -62,7 +73,6 @@ type Config struct {
 	Domain       string        // default "cluster.local"
 	ResolvConf   string        // of the machine; default /etc/resolv.conf
 	CgroupRoot   string        // parent of all pods' cgroups; default "/evenkeel/<node>"
-	LogDir       string        // default "/var/log/pods"
 	LeaseTTL     time.Duration // how long a dead agent counts as alive; default 10 s
 	StartWorkers int           // how many containers are started at once; default 4 for each CPU
 
@@ -100,8 +110,8 @@ func (c *Config) validate() error {
 		return errors.New("nodeagent: Node is empty")
 	case !c.NodeIP.IsValid():
 		return fmt.Errorf("nodeagent: NodeIP of %s is not set", c.Node)
-	case c.Store == nil, c.Runtime == nil, c.Network == nil, c.Volumes == nil, c.Recorder == nil, c.Logger == nil:
-		return errors.New("nodeagent: Store, Runtime, Network, Volumes, Recorder and Logger are required")
+	case c.Store == nil, c.Runtime == nil, c.Network == nil, c.Volumes == nil, c.Logs == nil, c.Recorder == nil, c.Logger == nil:
+		return errors.New("nodeagent: Store, Runtime, Network, Volumes, Logs, Recorder and Logger are required")
 	}
 	if c.Domain == "" {
 		c.Domain = "cluster.local"
@@ -111,9 +121,6 @@ func (c *Config) validate() error {
 	}
 	if c.CgroupRoot == "" {
 		c.CgroupRoot = "/evenkeel/" + c.Node
-	}
-	if c.LogDir == "" {
-		c.LogDir = "/var/log/pods"
 	}
 	if c.LeaseTTL == 0 {
 		c.LeaseTTL = 10 * time.Second

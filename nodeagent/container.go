@@ -20,7 +20,7 @@ type subPathFunc func(container, volumePath, subPath string) (string, error)
 
 // machine is what all containers of a node are made with.
 type machine struct {
-	node, hostIP, cgroupRoot, logDir string
+	node, hostIP, cgroupRoot string
 	memory                           int64
 }
 
@@ -47,11 +47,6 @@ func ContainerID(pod *corev1.Pod, name string, attempt int) string {
 	return id
 }
 
-// PodLogDir is where the logs of a pod's containers lie, as the kubelet names
-// it.
-func PodLogDir(logDir, namespace, name, uid string) string {
-	return filepath.Join(logDir, namespace+"_"+name+"_"+uid)
-}
 
 // containerFor says how to start a container of a pod.
 func (m machine) containerFor(pod *corev1.Pod, c *corev1.Container, attempt int, image runtime.Image, p prepared, refs volume.Refs, subPath subPathFunc) (runtime.Container, error) {
@@ -86,7 +81,6 @@ func (m machine) containerFor(pod *corev1.Pod, c *corev1.Container, attempt int,
 		CgroupParent: m.podCgroup(string(pod.UID)),
 		Resources:    m.resourcesOf(pod, c),
 		Security:     securityOf(pod, c),
-		LogPath:      filepath.Join(PodLogDir(m.logDir, pod.Namespace, pod.Name, string(pod.UID)), c.Name, fmt.Sprintf("%d.log", attempt)),
 	}, nil
 }
 

@@ -134,7 +134,7 @@ func TestContainerFor(t *testing.T) {
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("250m"), corev1.ResourceMemory: resource.MustParse("1Gi")},
 		Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("2Gi")},
 	}
-	m := machine{node: "n1", hostIP: "192.168.0.1", cgroupRoot: "/evenkeel/n1", logDir: "/logs", memory: 4 << 30}
+	m := machine{node: "n1", hostIP: "192.168.0.1", cgroupRoot: "/evenkeel/n1", memory: 4 << 30}
 	image := runtime.Image{Ref: "docker.io/library/app:1", Cmd: []string{"/app"}, WorkingDir: "/srv"}
 	p := prepared{sandbox: network.Sandbox{IP: netip.MustParseAddr("10.1.0.2"), NetNS: "/ns/net", IPCNS: "/ns/ipc", UTSNS: "/ns/uts"}}
 	got, err := m.containerFor(pod, c, 2, image, p, &bindings{}, nil)
@@ -144,7 +144,6 @@ func TestContainerFor(t *testing.T) {
 		Namespaces: runtime.Namespaces{Net: "/ns/net", IPC: "/ns/ipc", UTS: "/ns/uts"}, Hostname: "p", CgroupParent: "/evenkeel/n1/poduid-p",
 		Resources: runtime.Resources{CPUShares: 256, CPUQuota: 50000, CPUPeriod: 100000, MemoryLimit: 2 << 30, OOMScoreAdj: 750},
 		Security:  runtime.Security{RunAsUser: &user, SupplementalGroups: []int64{7}},
-		LogPath:   "/logs/default_p_uid-p/a/2.log",
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Error(diff, err)

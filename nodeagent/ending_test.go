@@ -214,16 +214,5 @@ func TestProbeGrace(t *testing.T) {
 	})
 }
 
-func TestTailOf(t *testing.T) {
-	for in, want := range map[string]string{
-		"": "", "raw\nlines": "raw\nlines",
-		"2026-01-01T00:00:00.1Z stdout F one\n2026-01-01T00:00:00.1Z stderr P tw\n2026-01-01T00:00:00.1Z stderr F o\n": "one\ntwo\n",
-		"torn stdout": "torn stdout",
-	} {
-		if got := tailOf([]byte(in)); got != want {
-			t.Errorf("%q: got %q, want %q", in, got, want)
-		}
-	}
-}
 
 func failingExec(context.Context, string, []string) (int, []byte, error) { return 1, nil, nil }

@@ -136,6 +136,7 @@ type world struct {
 	runtime *gatedRuntime
 	network *fakeNetwork
 	volumes *volume.Manager
+	logs    fakeLogs
 	images  chan struct{}
 	own     chan []*corev1.Pod // static pods, if any
 	alone   bool               // without a control plane
@@ -175,7 +176,7 @@ func (w *world) start() {
 		err := Run(ctx, Config{
 			StartWorkers: 4,
 			Node:         node, NodeIP: netip.MustParseAddr("192.168.0.1"), Store: w.store, Runtime: w.runtime, Network: w.network, Volumes: w.volumes,
-			Recorder: recorder, Capacity: Capacity{MilliCPU: 2000, Memory: 4 << 30, Pods: 110}, LogDir: filepath.Join(w.dir, "logs"),
+			Recorder: recorder, Capacity: Capacity{MilliCPU: 2000, Memory: 4 << 30, Pods: 110}, Logs: &w.logs,
 			ImagesChanged: w.images, Logger: logger, Static: w.own, Standalone: w.alone, PodCIDR: netip.MustParsePrefix("10.9.0.0/24"),
 		})
 		if err != nil {

@@ -173,8 +173,10 @@ type Container struct {
 	Resources    Resources
 	Security     Security
 	Stdin        bool   // has a standard input, for Stdin
-	TTY          bool   // its standard streams are a terminal; stderr is part of stdout
-	LogPath      string // absolute; stdout and stderr are written there by the shim, so that they survive the agent
+	TTY          bool   // its standard streams are a terminal; all output is on Stdout
+	// Regular files that exist, by absolute path. The shim appends the outputs to
+	// them, so that they survive the agent. Empty: the output is dropped.
+	Stdout, Stderr string
 }
 
 // Command is a command to be run in a container. A nil stream is not
