@@ -1,25 +1,23 @@
 package nodeagent
 
 import (
-	"bytes"
-	"io"
-	"os"
-	"path/filepath"
-	"strconv"
+	"context"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/evenkeel/evenkeel/nodeagent/logs"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
 
 // How much of what a container left counts (Kubernetes: "Customizing the
 // termination message").
 const (
-	maxMessages      = 12 << 10 // of all containers of a pod
+	maxMessages      = 12 << 10 // bytes, of all containers of a pod
 	maxFallbackBytes = 2048
 	maxFallbackLines = 80
-	// fallbackRead is enough for the lines with what is written before each.
-	fallbackRead = maxFallbackBytes + maxFallbackLines*64
+	tailWait         = 2 * time.Second
 )
 
 // terminationMessage is what an exited container left in its file or, if it
@@ -29,65 +27,25 @@ func (w *worker) terminationMessage(c *runtime.Status) string {
 	if w.pod == nil {
 		return message
 	}
-	policy := containerNamed(w.pod, c.Name).TerminationMessagePolicy
-	if message == "" && c.ExitCode != 0 && policy == corev1.TerminationMessageFallbackToLogsOnError {
-		message = logTail(LogPath(w.agent.cfg.LogDir, w.pod, c.Name, c.Attempt))
+	spec := containerNamed(w.pod, c.Name)
+	if message == "" && c.ExitCode != 0 && spec.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError {
+		message = w.logTail(context.Background(), c, spec.TTY)
 	}
 	share := maxMessages / max(1, len(w.pod.Spec.InitContainers)+len(w.pod.Spec.Containers))
 	if len(message) > share {
-		message = string(bytes.ToValidUTF8([]byte(message[:share]), nil))
+		message = strings.ToValidUTF8(message[:share], "")
 	}
 	return message
 }
 
-// LogPath is the log file of one start of a container.
-func LogPath(logDir string, pod *corev1.Pod, container string, attempt int) string {
-	return filepath.Join(PodLogDir(logDir, pod.Namespace, pod.Name, string(pod.UID)), container, strconv.Itoa(attempt)+".log")
-}
-
-// logTail is the end of a log, without what was written before each line.
-func logTail(path string) string {
-	f, err := os.Open(path)
+func (w *worker) logTail(ctx context.Context, c *runtime.Status, tty bool) string {
+	ctx, cancel := context.WithTimeout(ctx, tailWait)
+	defer cancel()
+	tail, err := w.agent.cfg.Logs.Tail(ctx, logs.Container{
+		ID: c.ID, UID: c.Pod.UID, Namespace: c.Pod.Namespace, Pod: c.Pod.Name, Name: c.Name, Attempt: c.Attempt, TTY: tty,
+	}, maxFallbackLines, maxFallbackBytes)
 	if err != nil {
-		return ""
+		w.agent.cfg.Logger.Warn("log not read for a termination message", "pod", nameOf(w.pod), "container", c.Name, "error", err)
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() > fallbackRead {
-		_, _ = f.Seek(-fallbackRead, io.SeekEnd)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, fallbackRead))
-	if err != nil {
-		return ""
-	}
-	return tailOf(data)
-}
-
-// tailOf is what the last lines of a log say. Pure.
-func tailOf(data []byte) string {
-	lines := bytes.SplitAfter(data, []byte("\n"))
-	if len(lines[len(lines)-1]) == 0 {
-		lines = lines[:len(lines)-1]
-	}
-	lines = lines[max(0, len(lines)-maxFallbackLines):]
-	var out []byte
-	for _, line := range lines {
-		out = append(out, content(line)...)
-	}
-	return string(bytes.ToValidUTF8(out[max(0, len(out)-maxFallbackBytes):], nil))
-}
-
-// content is a line of a log in CRI's format without time, stream and tag; one
-// in another format as it is.
-func content(line []byte) []byte {
-	fields := bytes.SplitN(line, []byte(" "), 4)
-	if len(fields) != 4 || string(fields[1]) != "stdout" && string(fields[1]) != "stderr" {
-		return line
-	}
-	switch string(fields[2]) {
-	case "F":
-		return fields[3]
-	case "P":
-		return bytes.TrimSuffix(fields[3], []byte("\n"))
-	}
-	return line
+	return tail
 }

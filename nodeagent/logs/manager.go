@@ -233,14 +233,23 @@ func (m *Manager) takeUpOne(file, dir string) error {
 	return nil
 }
 
-// Discard ends the log of a container that did not start, or that is gone:
-// what it wrote is in the log when Discard returns, and its spools are removed.
+// Discard gives up the log of a container that did not start: its spools are
+// removed, unless somebody writes to them after all.
 func (m *Manager) Discard(c Container) {
 	m.mu.Lock()
 	t := m.tailers[c.key()]
+	_, waiting := m.waiting[t]
+	running := m.spawn != nil
 	m.mu.Unlock()
-	if t != nil {
+	switch {
+	case t == nil:
+	case waiting:
 		m.finish(t, false)
+	case running:
+		select {
+		case t.asked <- struct{}{}:
+		case <-t.left:
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ type tailer struct {
 	ended  chan struct{} // closed when all is in the log, or dropped
 	left   chan struct{} // closed when run has returned
 	hurry  chan struct{} // closed when nobody can wait for another try
+	asked  chan struct{} // to look whether anybody writes to the spools
 	drop   atomic.Bool   // the pod is being removed: nothing more is written
 
 	rotations counter
@@ -38,7 +39,7 @@ type tailer struct {
 func (m *Manager) openTailer(c Container, dir string, found bool) (t *tailer, err error) {
 	t = &tailer{
 		m: m, c: c, dir: dir, live: m.Path(c), awake: make(chan struct{}, 1), ended: make(chan struct{}),
-		left: make(chan struct{}), hurry: make(chan struct{}),
+		left: make(chan struct{}), hurry: make(chan struct{}), asked: make(chan struct{}),
 		moved: make(chan struct{}), attached: map[*attachment]struct{}{},
 	}
 	defer func() {
@@ -109,6 +110,8 @@ func (t *tailer) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-t.asked:
+			t.lookForWriters()
 		case <-t.awake:
 		}
 		done, err := t.turn(ctx)
@@ -148,15 +151,39 @@ func (t *tailer) rest(ctx context.Context, pause time.Duration) bool {
 	return true
 }
 
+// lookForWriters opens the spools anew, which finds out whether anybody has
+// them open for writing besides ourselves.
+func (t *tailer) lookForWriters() {
+	for i, s := range t.spools {
+		if s == nil {
+			continue
+		}
+		freed := s.freed
+		err := s.close()
+		fresh, openErr := openSpool(s.path, t.m.watcher, t.wake, true)
+		if err = errors.Join(err, openErr); err != nil {
+			t.m.cfg.Logger.Warn("spool not looked at", "container", t.c.ID, "error", err)
+		}
+		if openErr != nil {
+			s.closed.Store(true)
+			continue
+		}
+		fresh.freed = freed
+		t.mu.Lock()
+		t.spools[i] = fresh
+		t.mu.Unlock()
+	}
+}
+
 // hasten makes the tailer take what there is, or leave it, and end.
 func (t *tailer) hasten(drop bool) {
 	t.drop.Store(drop)
+	t.mu.Lock()
 	for _, s := range t.spools {
 		if s != nil {
 			s.closed.Store(true)
 		}
 	}
-	t.mu.Lock()
 	if !isClosed(t.hurry) {
 		close(t.hurry)
 	}

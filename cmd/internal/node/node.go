@@ -25,6 +25,7 @@ import (
 	"github.com/evenkeel/evenkeel/cmd/internal/machine"
 	"github.com/evenkeel/evenkeel/nodeagent"
 	"github.com/evenkeel/evenkeel/nodeagent/checkpoint"
+	"github.com/evenkeel/evenkeel/nodeagent/logs"
 	"github.com/evenkeel/evenkeel/nodeagent/network"
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime/containerd"
@@ -41,6 +42,8 @@ type Flags struct {
 	DataDir        string
 	RunDir         string
 	LogDir         string
+	LogSize        int64
+	LogFiles       int
 	Images         string
 	Containerd     string
 	OCIRuntime     string
@@ -58,6 +61,8 @@ func (f *Flags) AddFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.IP, "node-ip", "", "address at which other nodes reach this one (default: that of the default route)")
 	flags.StringToStringVar(&f.Labels, "node-labels", nil, "labels of the node: key=value, separated by commas")
+	flags.Int64Var(&f.LogSize, "log-max-size", 10<<20, "bytes of one log file of a container")
+	flags.IntVar(&f.LogFiles, "log-max-files", 5, "log files of a container, of which older ones are compressed")
 	flags.StringVar(&f.Images, "images", "", "directory of OCI and docker archives (.tar, .tar.gz, .tgz) to load, now and when they appear")
 	flags.StringSliceVar(&f.PlainHTTP, "plain-http", nil, "registries (host or host:port) that are asked without TLS, beside those on loopback")
 	flags.StringVar(&f.DNS, "dns-address", machine.DefaultDNS, "address of the name server in pods; empty for the machine's own")
@@ -110,6 +115,7 @@ type Node struct {
 	runtime *containerd.Runtime
 	network *network.Network
 	volumes *volume.Manager
+	logs    *logs.Manager
 	private string // socket of a containerd of our own, or ""
 }
 
@@ -216,6 +222,22 @@ func (n *Node) Close() {
 // Runtime is the node's container runtime.
 func (n *Node) Runtime() rt.Runtime { return n.runtime }
 
+// openLogs takes up the logs of containers that an earlier process started.
+func (n *Node) openLogs(registerer prometheus.Registerer) error {
+	taken := prometheus.NewCounter(prometheus.CounterOpts{Name: "evenkeel_nodeagent_log_bytes_total", Help: "Output of containers that was taken into their logs."})
+	if err := registerer.Register(taken); err != nil {
+		return err
+	}
+	var err error
+	n.logs, err = logs.New(logs.Config{
+		Dir: n.flags.spoolDir(), LogDir: n.flags.LogDir, MaxSize: n.flags.LogSize, MaxFiles: n.flags.LogFiles,
+		Written: func(bytes int) { taken.Add(float64(bytes)) }, Logger: n.logger,
+	})
+	return err
+}
+
+func (f *Flags) spoolDir() string { return filepath.Join(f.DataDir, "logs", f.Name) }
+
 // Run runs the agent and follows the image directory until ctx ends.
 func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometheus.Registerer) error {
 	recorder := registry.NewRecorder(registry.RecorderConfig{Store: store, Component: "nodeagent", Host: n.flags.Name, Logger: n.logger})
@@ -224,15 +246,18 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 	if err != nil {
 		return err
 	}
+	if err := n.openLogs(registerer); err != nil {
+		return err
+	}
 	noted, err := n.checkpointed(store)
 	if err != nil {
 		return err
 	}
 	cfg := nodeagent.Config{
 		Node: n.flags.Name, NodeIP: n.flags.Addr(), Labels: n.flags.Labels, Version: command.Version,
-		Store: noted, Runtime: n.runtime, Network: n.network, Volumes: n.volumes, Recorder: recorder,
+		Store: noted, Runtime: n.runtime, Network: n.network, Volumes: n.volumes, Logs: n.logs, Recorder: recorder,
 		Capacity: capacity, Reserved: nodeagent.Capacity{MilliCPU: n.flags.ReservedCPU, Memory: n.flags.ReservedMemory},
-		Domain: n.flags.Domain, CgroupRoot: n.flags.cgroupRoot(), LogDir: n.flags.LogDir,
+		Domain: n.flags.Domain, CgroupRoot: n.flags.cgroupRoot(),
 		ImagesChanged: images, Logger: n.logger, Registerer: registerer,
 	}
 	if n.flags.DNS != "" {
@@ -242,6 +267,7 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return recorder.Run(ctx) })
+	g.Go(func() error { return n.logs.Run(ctx) })
 	g.Go(func() error { return noted.Run(ctx) })
 	if n.private != "" {
 		g.Go(func() error { return n.keepContainerd(ctx) })

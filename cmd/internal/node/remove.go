@@ -7,9 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime/containerd"
@@ -58,7 +59,7 @@ func (n *Node) remove(ctx context.Context, grace time.Duration) (Removed, error)
 		uids[uid] = true
 		errs = append(errs, n.volumes.Remove(uid))
 	}
-	errs = append(errs, removeLogs(n.flags.LogDir, uids))
+	errs = append(errs, n.removeLogs(uids))
 	return Removed{Containers: len(containers), Pods: len(uids)}, errors.Join(errs...)
 }
 
@@ -105,19 +106,18 @@ func (n *Node) running(ctx context.Context) bool {
 	return false
 }
 
-func removeLogs(dir string, uids map[string]bool) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("logs: %w", err)
+// removeLogs removes the logs of all pods that this node has ever had.
+func (n *Node) removeLogs(uids map[string]bool) error {
+	if err := n.openLogs(prometheus.NewRegistry()); err != nil {
+		return err
 	}
-	var errs []error
-	for _, e := range entries {
-		i := strings.LastIndexByte(e.Name(), '_')
-		if i >= 0 && uids[e.Name()[i+1:]] {
-			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
-		}
+	pods, err := n.logs.Pods()
+	errs := []error{err}
+	for _, uid := range pods {
+		uids[uid] = true
+		errs = append(errs, n.logs.RemovePod(uid))
 	}
-	removeIfEmpty(dir)
+	removeIfEmpty(n.flags.LogDir)
 	return errors.Join(errs...)
 }
 
@@ -128,11 +128,12 @@ func (f *Flags) removeFiles() error {
 	for _, path := range []string{
 		filepath.Join(f.DataDir, "etcd"), filepath.Join(f.DataDir, "git"), f.privateDir(),
 		filepath.Join(f.DataDir, "pods", f.Name), filepath.Join(f.DataDir, "images-"+f.Name+".json"),
-		f.checkpointDir(), filepath.Join(f.RunDir, "exec"),
+		f.checkpointDir(), f.spoolDir(), filepath.Join(f.RunDir, "exec"),
 	} {
 		errs = append(errs, os.RemoveAll(path))
 	}
 	removeIfEmpty(filepath.Join(f.DataDir, "pods"))
+	removeIfEmpty(filepath.Join(f.DataDir, "logs"))
 	removeIfEmpty(filepath.Dir(f.checkpointDir()))
 	removeIfEmpty(f.DataDir)
 	removeIfEmpty(f.RunDir)

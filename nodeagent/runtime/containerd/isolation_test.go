@@ -116,9 +116,8 @@ func TestSecurity(t *testing.T) {
 			c.Security, c.Mounts = test.sec, mounts
 			n.start(c)
 			got := n.await(c.ID, "exited", exited)
-			log, err := os.ReadFile(c.LogPath)
-			if err != nil || got.ExitCode != test.code || !strings.Contains(string(log), test.says) {
-				t.Errorf("got %d %s %v", got.ExitCode, log, err)
+			if log := n.awaitLog(c, test.says); got.ExitCode != test.code {
+				t.Errorf("got %d %s", got.ExitCode, log)
 			}
 		})
 	}

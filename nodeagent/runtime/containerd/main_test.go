@@ -154,12 +154,22 @@ func (n *node) load() {
 
 // container is a container of the pod "uid" of this node.
 func (n *node) container(uid, name string, args ...string) rt.Container {
+	n.t.Helper()
+	output := filepath.Join(n.cfg.StateDir, "logs", uid, name)
+	if err := os.MkdirAll(filepath.Dir(output), 0o755); err != nil {
+		n.t.Fatal(err)
+	}
+	for _, path := range []string{output + ".out", output + ".err"} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			n.t.Fatal(err)
+		}
+	}
 	return rt.Container{
 		ID: n.cfg.Node + "-" + uid + "-" + name, Name: name, SpecHash: "h1", Image: toolRef,
 		Pod:          rt.PodRef{UID: n.cfg.Node + uid, Namespace: "default", Name: "pod-" + uid},
 		Args:         append([]string{"/tool"}, args...),
 		CgroupParent: n.cfg.CgroupRoot + "/pod" + uid,
-		LogPath:      filepath.Join(n.cfg.StateDir, "logs", uid, name+".log"),
+		Stdout:       output + ".out", Stderr: output + ".err",
 	}
 }
 
@@ -204,15 +214,22 @@ func (n *node) await(id, what string, is func(rt.Status) bool) rt.Status {
 
 func exited(s rt.Status) bool { return s.State == rt.Exited }
 
+// outputs is what a container has written.
+func outputs(c rt.Container) string {
+	out, _ := os.ReadFile(c.Stdout)
+	bad, _ := os.ReadFile(c.Stderr)
+	return string(out) + string(bad)
+}
+
 // awaitLog waits until a container's log holds a text.
 func (n *node) awaitLog(c rt.Container, text string) string {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), 30*time.Second)
 	defer cancel()
 	for {
-		data, _ := os.ReadFile(c.LogPath)
-		if strings.Contains(string(data), text) {
-			return string(data)
+		data := outputs(c)
+		if strings.Contains(data, text) {
+			return data
 		}
 		if pause(ctx, 10*time.Millisecond) != nil {
 			n.t.Fatalf("log of %s never held %q: %q", c.ID, text, data)

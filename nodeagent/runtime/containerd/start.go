@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -46,9 +44,6 @@ func (r *Runtime) Start(ctx context.Context, c rt.Container) error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.ID, err)
 	}
-	if err := os.MkdirAll(filepath.Dir(c.LogPath), 0o755); err != nil {
-		return fmt.Errorf("start %s: make log directory: %w", c.ID, err)
-	}
 	defer r.hold(c)()
 	return r.create(ctx, c, img, spec)
 }
@@ -59,8 +54,8 @@ func validate(c rt.Container) error {
 		return fmt.Errorf("start container: %w: it has no ID", rt.ErrStart)
 	case len(c.Args) == 0:
 		return fmt.Errorf("start %s: %w: no command: neither the pod nor the image names one", c.ID, rt.ErrStart)
-	case !filepath.IsAbs(c.LogPath):
-		return fmt.Errorf("start %s: %w: log path %q is not absolute", c.ID, rt.ErrStart, c.LogPath)
+	case c.Stdout != "" && !filepath.IsAbs(c.Stdout), c.Stderr != "" && !filepath.IsAbs(c.Stderr):
+		return fmt.Errorf("start %s: %w: outputs %q and %q are not absolute paths", c.ID, rt.ErrStart, c.Stdout, c.Stderr)
 	case !insideTree(c.CgroupParent):
 		return fmt.Errorf("start %s: %w: cgroup parent %q is not a path below the root", c.ID, rt.ErrStart, c.CgroupParent)
 	}
@@ -168,8 +163,8 @@ func (r *Runtime) repack(ctx context.Context, img image) error {
 }
 
 func (r *Runtime) startTask(ctx context.Context, c rt.Container, mounts []mount.Mount) error {
-	log := (&url.URL{Scheme: "file", Path: c.LogPath}).String()
-	request := &tasks.CreateTaskRequest{ContainerID: c.ID, Stdout: log, Stderr: log, Terminal: c.TTY}
+	// The shim opens what is no pipe to append to it.
+	request := &tasks.CreateTaskRequest{ContainerID: c.ID, Stdout: c.Stdout, Stderr: c.Stderr, Terminal: c.TTY}
 	if c.Stdin {
 		path, err := r.makeStdin(c.ID)
 		if err != nil {
