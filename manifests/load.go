@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // Loader turns snapshots into sets. It remembers what it has parsed by the
@@ -39,7 +40,7 @@ func NewLoader() *Loader {
 	return &Loader{files: map[string]*parsedFile{}}
 }
 
-// batchBytes is about how much text is held at once while parsing.
+// batchBytes is about how much text of files of many documents is held at once.
 const batchBytes = 16 << 20
 
 // Load reads all sources at once, and returns a set for each in the order of
@@ -146,44 +147,74 @@ type fileJob struct {
 	findings [][]Diagnostic
 }
 
-// readBatch is how many files are read before they are parsed.
+// readBatch is how many files are read before their results are taken.
 const readBatch = 1024
 
+// fewDocuments is how many documents of a file are parsed by who reads it.
+// Those of other files are shared out.
+const fewDocuments = 8
+
 // runBatch reads some of the jobs and parses all of their documents, using
-// all processors for both. It returns how many jobs it has done.
+// all processors for both at once: where files are read one after another,
+// nobody waits for that. It returns how many jobs it has done.
 func runBatch(ctx context.Context, jobs []*fileJob) int {
-	n, size := 0, 0
-	for n < len(jobs) && n < readBatch && size < batchBytes {
-		part := jobs[n:min(n+runtime.GOMAXPROCS(0)*16, len(jobs))]
-		sizes := make([]int, len(part))
-		inParallel(len(part), func(i int) { sizes[i] = part[i].read(ctx) })
-		for _, s := range sizes {
-			size += s
-		}
-		n += len(part)
+	jobs = jobs[:min(len(jobs), readBatch)]
+	var next, held atomic.Int64
+	var wg sync.WaitGroup
+	for range min(len(jobs), runtime.GOMAXPROCS(0)) {
+		wg.Go(func() {
+			for held.Load() < batchBytes {
+				i := int(next.Add(1)) - 1
+				if i >= len(jobs) {
+					return
+				}
+				size := jobs[i].read(ctx)
+				if len(jobs[i].docs) <= fewDocuments {
+					jobs[i].parse(ctx)
+				} else {
+					held.Add(int64(size))
+				}
+			}
+		})
 	}
+	wg.Wait()
+	jobs = jobs[:min(int(next.Load()), len(jobs))]
+	parseHeld(ctx, jobs)
+	if err := context.Cause(ctx); err != nil {
+		for _, j := range jobs {
+			j.err = err
+		}
+	}
+	return len(jobs)
+}
+
+// parseHeld parses the documents of the files that were only read.
+func parseHeld(ctx context.Context, jobs []*fileJob) {
 	type work struct {
 		job *fileJob
 		doc int
 	}
 	var todo []work
-	for _, j := range jobs[:n] {
+	for _, j := range jobs {
 		for doc := range j.docs {
 			todo = append(todo, work{j, doc})
 		}
 	}
-	inParallel(len(todo), func(i int) {
-		j, doc := todo[i].job, todo[i].doc
-		if ctx.Err() == nil {
-			j.objects[doc], j.findings[doc] = parseDocument(&j.docs[doc])
-		}
-	})
-	if err := context.Cause(ctx); err != nil {
-		for _, j := range jobs[:n] {
-			j.err = err
-		}
+	inParallel(len(todo), func(i int) { todo[i].job.parseOne(ctx, todo[i].doc) })
+}
+
+// parse parses all documents, and lets go of the text.
+func (j *fileJob) parse(ctx context.Context) {
+	for doc := range j.docs {
+		j.parseOne(ctx, doc)
 	}
-	return n
+	j.docs = nil
+}
+
+func (j *fileJob) parseOne(ctx context.Context, doc int) {
+	if ctx.Err() == nil {
+		j.objects[doc], j.findings[doc] = parseDocument(&j.docs[doc])
+	}
 }
 
 // read fetches the content and cuts it into documents.
@@ -219,22 +250,17 @@ func (j *fileJob) result(round int) *parsedFile {
 
 // inParallel calls do(0) … do(n-1) on all processors and waits for them.
 func inParallel(n int, do func(int)) {
-	workers := min(n, runtime.GOMAXPROCS(0))
 	const chunk = 8
-	var next sync.Mutex
-	at := 0
+	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range workers {
+	for range min(n, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
 			for {
-				next.Lock()
-				from := at
-				at += chunk
-				next.Unlock()
-				if from >= n {
+				to := int(next.Add(chunk))
+				if to-chunk >= n {
 					return
 				}
-				for i := from; i < min(from+chunk, n); i++ {
+				for i := to - chunk; i < min(to, n); i++ {
 					do(i)
 				}
 			}

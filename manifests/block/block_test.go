@@ -59,21 +59,21 @@ func checkSame(t *testing.T, r *Reader, text string) bool {
 func TestReads(t *testing.T) {
 	var r Reader
 	for name, text := range map[string]string{
-		"mapping":              "a: b\nc: 1\nd: true\ne: ~\nf: 1.5\ng: 2020-01-01\nh: 0x1f\ni: yes\n",
-		"marker":               "--- # first\n\n# second\na: b",
-		"nested":               "a:\n  b:\n    c: d\n  e: f\ng: h\n",
-		"null":                 "a:\nb:  # none\n\nc:\n  d:\ne:\n",
-		"sequence":             "a:\n  - b\n  - 1\n  -\n  - # none\n  - c: d\n    e: f\n\n  -   - g\n      - h: i\nj: k\n",
+		"mapping":               "a: b\nc: 1\nd: true\ne: ~\nf: 1.5\ng: 2020-01-01\nh: 0x1f\ni: yes\n",
+		"marker":                "--- # first\n\n# second\na: b",
+		"nested":                "a:\n  b:\n    c: d\n  e: f\ng: h\n",
+		"null":                  "a:\nb:  # none\n\nc:\n  d:\ne:\n",
+		"sequence":              "a:\n  - b\n  - 1\n  -\n  - # none\n  - c: d\n    e: f\n\n  -   - g\n      - h: i\nj: k\n",
 		"sequence not indented": "a:\n- b\n-\n- c: d\n  e:\n  - f\ng: h\n",
-		"item below its dash":  "-\n  a: b\n-\n  - c\n",
-		"value below its key":  "a:\n  b c\nd:\n  \"e\"\nf:\n  |\n  g\nh:\n  [i]\n",
-		"quotes":               `a: "b: #c\n\"d\" \\" # e` + "\nf: 'it''s'\n\"g h\": ''\n'i': \"\"\n",
-		"plain":                "a: b:c#d e, [f] {g} --h - \"i' ! & * | > % @ `\nb: -1\nc: --x=:8080\n/d: \\e  \n",
-		"flow":                 `a: ["--port=8080", -x, 'c', d e, 1, [], {}, {f: g, "h": [i]}] # j` + "\nb: {}\nc: []\nd: {http: http://x/y}\n",
-		"flow alone":           `{"kind": "Pod", "items": [1, true, null]}`,
-		"scalar":               "hello world\n",
-		"comments":             "# a\na: b # c\n  # d\nb:\n# e\n    # f\n  - g\n  # h\n# i\n  - j\n#k\n\t# l\n"[:50] + "\n",
-		"literals":             "a: |\n  b\n\n    c # d\n  e\n\n# f\ng: |-\n  h\n\ni:\n  - |+ # j\n    k\n    \n   \n\n  - l: |\n     m\to\n       \n",
+		"item below its dash":   "-\n  a: b\n-\n  - c\n",
+		"value below its key":   "a:\n  b c\nd:\n  \"e\"\nf:\n  |\n  g\nh:\n  [i]\n",
+		"quotes":                `a: "b: #c\n\"d\" \\" # e` + "\nf: 'it''s'\n\"g h\": ''\n'i': \"\"\n",
+		"plain":                 "a: b:c#d e, [f] {g} --h - \"i' ! & * | > % @ `\nb: -1\nc: --x=:8080\n/d: \\e  \n",
+		"flow":                  `a: ["--port=8080", -x, 'c', d e, 1, [], {}, {f: g, "h": [i]}] # j` + "\nb: {}\nc: []\nd: {http: http://x/y}\n",
+		"flow alone":            `{"kind": "Pod", "items": [1, true, null]}`,
+		"scalar":                "hello world\n",
+		"comments":              "# a\na: b # c\n  # d\nb:\n# e\n    # f\n  - g\n  # h\n# i\n  - j\n#k\n\t# l\n"[:50] + "\n",
+		"literals":              "a: |\n  b\n\n    c # d\n  e\n\n# f\ng: |-\n  h\n\ni:\n  - |+ # j\n    k\n    \n   \n\n  - l: |\n     m\to\n       \n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !checkSame(t, &r, text) {

@@ -203,18 +203,44 @@ func chomped(text []byte, chomp byte) string {
 // merge key.
 func tagOf(value string) string {
 	switch c := value[0]; {
-	case c >= '0' && c <= '9' || c == '+' || c == '-' || c == '.' || c == '~':
+	case c >= '0' && c <= '9':
 		if isCount(value) {
 			return "!!int"
 		}
-	case strings.IndexByte("yYnNtTfFoO", c) >= 0 && len(value) <= len("false"):
-	case value == "<<":
-		return ""
+		if hasWordLetter(value) {
+			return "!!str"
+		}
+	case c == '+' || c == '-' || c == '.':
 	default:
-		return "!!str"
+		return wordTag(value)
 	}
 	n := yaml.Node{Kind: yaml.ScalarNode, Value: value}
 	return n.ShortTag()
+}
+
+// wordTag is tagOf for what begins neither with a digit nor with a sign.
+func wordTag(value string) string {
+	switch value {
+	case "true", "True", "TRUE", "false", "False", "FALSE":
+		return "!!bool"
+	case "~", "null", "Null", "NULL":
+		return "!!null"
+	case "<<":
+		return ""
+	}
+	return "!!str"
+}
+
+// hasWordLetter reports whether a value has a letter that is in no number, in
+// whatever base, and in no time.
+func hasWordLetter(value string) bool {
+	for i := range len(value) {
+		switch c := value[i] | 0x20; {
+		case c >= 'g' && c <= 'n', c >= 'p' && c <= 's', c >= 'u' && c <= 'w', c == 'y':
+			return true
+		}
+	}
+	return false
 }
 
 // isCount reports whether a value is a decimal number that fits anywhere.
