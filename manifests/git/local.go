@@ -3,11 +3,14 @@ package git
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
 
 	gogit "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/plumbing/cache"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/manifests/watch"
@@ -31,8 +34,35 @@ func (s *Source) openLocalLocked() error {
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
+	if repo, err = withOpenPacks(repo); err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	if s.repo != nil {
+		closePacks(s.repo)
+	}
 	s.repo = repo
 	return nil
+}
+
+// openPacks is how many packs of a repository stay open. To open one anew for
+// every object takes longer than to read the object.
+const openPacks = 16
+
+// withOpenPacks returns the repository with a store that keeps packs open.
+func withOpenPacks(repo *gogit.Repository) (*gogit.Repository, error) {
+	store, ok := repo.Storer.(*filesystem.Storage)
+	if !ok {
+		return repo, nil
+	}
+	kept := filesystem.NewStorageWithOptions(store.Filesystem(), cache.NewObjectLRUDefault(), filesystem.Options{MaxOpenDescriptors: openPacks})
+	return gogit.Open(kept, nil)
+}
+
+// closePacks closes what withOpenPacks keeps open.
+func closePacks(repo *gogit.Repository) {
+	if store, ok := repo.Storer.(io.Closer); ok {
+		_ = store.Close() // it was only read
+	}
 }
 
 // watchLocal hints when a reference moves: HEAD, packed-refs, anything below
