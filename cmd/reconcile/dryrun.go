@@ -88,6 +88,7 @@ func (d *dryRun) look(cmd *cobra.Command, in dryInput, progress *report.Progress
 	var r report.Report
 	ctx := cmd.Context()
 	progress.Show("reading "+strings.Join(in.places, ", "), 0, 0)
+	spendMemory(0)
 	snapshots, err := in.snapshots(ctx)
 	if err != nil {
 		return r, err
