@@ -23,7 +23,7 @@ func (t *Tokens) authenticator(cfg Config) (authenticator.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return serviceaccount.JWTTokenAuthenticator([]string{Issuer}, getter, authenticator.Audiences{Issuer},
+	return serviceaccount.JWTTokenAuthenticator([]string{Issuer}, getter, Audiences,
 		serviceaccount.NewValidator(accounts{objects: cfg.Objects, read: cfg.Read})), nil
 }
 

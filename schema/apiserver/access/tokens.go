@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	authenticationapi "k8s.io/kubernetes/pkg/apis/authentication"
 	authenticationapiv1 "k8s.io/kubernetes/pkg/apis/authentication/v1"
 	"k8s.io/kubernetes/pkg/apis/authentication/validation"
@@ -23,6 +24,9 @@ import (
 // Issuer is who issues the tokens of service accounts, and the audience of
 // those that are for the API itself.
 const Issuer = "https://kubernetes.default.svc.cluster.local"
+
+// Audiences are those that a token has to be for at the API.
+var Audiences = authenticator.Audiences{Issuer}
 
 // Tokens issues tokens of service accounts.
 type Tokens struct {
