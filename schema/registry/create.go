@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"context"
+
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -8,7 +10,7 @@ import (
 	"github.com/evenkeel/evenkeel/schema"
 )
 
-func (r *Registries) prepareCreate(given schema.Object, attempt int) (write, error) {
+func (r *Registries) prepareCreate(ctx context.Context, given schema.Object, attempt int, accounts *accounts) (write, error) {
 	kind, err := schema.KindOf(given)
 	if err != nil {
 		return write{}, apierrors.NewBadRequest(err.Error())
@@ -20,6 +22,11 @@ func (r *Registries) prepareCreate(given schema.Object, attempt int) (write, err
 	}
 	if r.cfg.Validator != nil {
 		r.cfg.Validator.Default(obj)
+	}
+	if pod, ok := obj.(*corev1.Pod); ok {
+		if err := accounts.admit(ctx, pod); err != nil {
+			return write{}, err
+		}
 	}
 	p := write{result: obj}
 	if svc, ok := obj.(*corev1.Service); ok {

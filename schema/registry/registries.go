@@ -32,6 +32,11 @@ type Config struct {
 	ServiceCIDR netip.Prefix     // cluster IPs; default 10.96.0.0/16
 	NodePorts   PortRange        // default 30000-32767
 	Now         func() time.Time // default time.Now
+
+	// ServiceAccounts gives every new pod a service account and, unless it or
+	// the account says no, access to the API in its name: a volume with a
+	// token, which a control plane that serves the API has to see to.
+	ServiceAccounts bool
 }
 
 // PortRange is inclusive at both ends.

@@ -207,8 +207,9 @@ func versionAfter(revision int64, was string) string {
 
 func (r *Registries) prepareAll(ctx context.Context, writes []Write, choices []int) ([]write, error) {
 	prepared := make([]write, len(writes))
+	accounts := newAccounts(r, writes)
 	for i, w := range writes {
-		p, err := r.prepare(ctx, w, choices[i])
+		p, err := r.prepare(ctx, w, choices[i], accounts)
 		if err != nil {
 			return nil, err
 		}
@@ -272,8 +273,8 @@ func addGuards(have, more []Guard) []Guard {
 	return have
 }
 
-func (r *Registries) prepare(ctx context.Context, w Write, attempt int) (write, error) {
-	p, err := r.prepareOne(ctx, w, attempt)
+func (r *Registries) prepare(ctx context.Context, w Write, attempt int, accounts *accounts) (write, error) {
+	p, err := r.prepareOne(ctx, w, attempt, accounts)
 	if err != nil {
 		return write{}, err
 	}
@@ -290,13 +291,13 @@ func (r *Registries) prepare(ctx context.Context, w Write, attempt int) (write, 
 	return p, nil
 }
 
-func (r *Registries) prepareOne(ctx context.Context, w Write, attempt int) (write, error) {
+func (r *Registries) prepareOne(ctx context.Context, w Write, attempt int, accounts *accounts) (write, error) {
 	switch {
 	case w.Create != nil:
 		if b, ok := w.Create.(*corev1.Binding); ok {
 			return r.prepareBinding(ctx, b)
 		}
-		return r.prepareCreate(w.Create, attempt)
+		return r.prepareCreate(ctx, w.Create, attempt, accounts)
 	case w.Update != nil:
 		return r.prepareUpdate(ctx, w.Update, attempt)
 	case w.UpdateStatus != nil:

@@ -20,6 +20,7 @@ import (
 	"github.com/evenkeel/evenkeel/reconciler/controller/nodelife"
 	"github.com/evenkeel/evenkeel/reconciler/controller/nodeview"
 	"github.com/evenkeel/evenkeel/reconciler/controller/replication"
+	"github.com/evenkeel/evenkeel/reconciler/controller/serviceaccounts"
 	"github.com/evenkeel/evenkeel/reconciler/scheduler"
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
@@ -33,6 +34,7 @@ type Config struct {
 	Registerer prometheus.Registerer
 	PodCIDR    netip.Prefix  // default nodelife.DefaultPodCIDR
 	EvictAfter time.Duration // default nodelife.DefaultEvictAfter
+	RootCA     func() []byte // see serviceaccounts.Config; nil where no API is served: namespaces are given no accounts
 }
 
 func (c *Config) validate() error {
@@ -70,7 +72,7 @@ func Run(ctx context.Context, cfg Config) error {
 func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Context) error {
 	writer := controller.Writer{Registries: cfg.Registries, Mirror: cfg.Mirror}
 	logger := func(part string) *slog.Logger { return cfg.Logger.With("part", part) }
-	return map[string]func(context.Context) error{
+	all := map[string]func(context.Context) error{
 		"scheduler": func(ctx context.Context) error {
 			return scheduler.Run(ctx, scheduler.Config{
 				Mirror: cfg.Mirror, Registries: cfg.Registries, Recorder: cfg.Recorder, Logger: logger("scheduler"), Registerer: cfg.Registerer,
@@ -100,4 +102,10 @@ func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Cont
 			return nodeview.Run(ctx, nodeview.Config{Writer: writer, Metrics: metrics, Logger: logger("nodeview")})
 		},
 	}
+	if cfg.RootCA != nil {
+		all["serviceaccounts"] = func(ctx context.Context) error {
+			return serviceaccounts.Run(ctx, serviceaccounts.Config{Writer: writer, RootCA: cfg.RootCA, Metrics: metrics, Logger: logger("serviceaccounts")})
+		}
+	}
+	return all
 }
