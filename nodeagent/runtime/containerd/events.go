@@ -32,6 +32,11 @@ func (r *Runtime) Events(ctx context.Context) (<-chan rt.Event, error) {
 		cancel()
 		return nil, err
 	}
+	r.work.Go(func() {
+		if err := r.sweepShims(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("shims that hold nothing not ended", "error", err)
+		}
+	})
 	return out, nil
 }
 

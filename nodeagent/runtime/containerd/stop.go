@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/task"
@@ -114,6 +115,9 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	return nil
 }
 
+// deleteWithin bounds the deletion of a task.
+const deleteWithin = 10 * time.Second
+
 // removeTask kills the task if it runs, and deletes it.
 func (r *Runtime) removeTask(ctx context.Context, id string) error {
 	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
@@ -128,6 +132,9 @@ func (r *Runtime) removeTask(ctx context.Context, id string) error {
 			return err
 		}
 	}
+	// containerd leaves the shim behind if its caller goes in the middle.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteWithin)
+	defer cancel()
 	if _, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id}); err != nil && !gone(err) && !lost(err) {
 		return wrap("delete the task of "+id, err)
 	}

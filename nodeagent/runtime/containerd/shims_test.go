@@ -1,0 +1,66 @@
+package containerd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+func TestShimOf(t *testing.T) {
+	for line, want := range map[string]string{
+		"/usr/bin/containerd-shim-runc-v2\x00-namespace\x00ours\x00-id\x00uid-web-0\x00-address\x00/a.sock\x00":           "uid-web-0",
+		"/usr/bin/containerd-shim-runc-v2\x00-namespace\x00others\x00-id\x00uid-web-0\x00-address\x00/a.sock\x00":         "",
+		"/usr/bin/containerd-shim-runc-v2\x00-namespace\x00ours\x00-id\x00uid-web-0\x00-address\x00/a.sock\x00start\x00":  "",
+		"/usr/bin/containerd-shim-runc-v2\x00-namespace\x00ours\x00-address\x00/a.sock\x00-id\x00uid-web-0\x00delete\x00": "",
+		"/bin/sh\x00-c\x00containerd-shim-runc-v2 -namespace ours -id x\x00":                                              "",
+		"": "",
+	} {
+		if got, ok := shimOf([]byte(line), "ours"); got != want && ok || ok != (want != "") {
+			t.Errorf("%q: got %q %v, want %q", line, got, ok, want)
+		}
+	}
+}
+
+// A shim that containerd has forgotten ends; one that holds a container, and
+// one of another namespace, do not.
+func TestForgottenShimEnds(t *testing.T) {
+	n, other := newNode(t), newNode(t)
+	n.start(n.container("p1", "a", "sleep"))
+	other.forgottenShim("gone-web-0")
+	n.forgottenShim("gone-web-0")
+	if err := n.sweepShims(n.scope(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	left, err := shims(n.cfg.Namespace)
+	if err != nil || len(left) != 1 || left[0].id == "gone-web-0" {
+		t.Errorf("shims left: %v, %v; want the one of the container", left, err)
+	}
+	if left, err := shims(other.cfg.Namespace); err != nil || len(left) != 1 {
+		t.Errorf("shims of the other node: %v, %v", left, err)
+	}
+}
+
+// forgottenShim starts a shim that containerd knows nothing of.
+func (n *node) forgottenShim(id string) {
+	n.t.Helper()
+	bundle := n.t.TempDir()
+	if err := os.WriteFile(filepath.Join(bundle, "config.json"), []byte("{}"), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(bundle, "log"), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	drain, err := os.OpenFile(filepath.Join(bundle, "log"), os.O_RDWR, 0)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { drain.Close() })
+	cmd := exec.Command("containerd-shim-runc-v2", "-namespace", n.cfg.Namespace, "-id", id, "-address", n.cfg.Address, "start")
+	cmd.Dir = bundle
+	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+n.cfg.Address+".ttrpc", "GRPC_ADDRESS="+n.cfg.Address)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		n.t.Fatalf("start a shim: %v\n%s", err, out)
+	}
+}
