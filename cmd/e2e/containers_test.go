@@ -11,7 +11,8 @@ import (
 )
 
 // containers are the processes that run in pods of the host's node, with the
-// UIDs of their pods. The shims that hold them are left out.
+// UIDs of their pods. The shims that hold them are left out, and so is what is
+// about to become one.
 func (h *host) containers() map[int]string {
 	out := map[int]string{}
 	for _, pid := range pids() {
@@ -21,7 +22,8 @@ func (h *host) containers() map[int]string {
 		}
 		_, rest, found := strings.Cut(string(cgroup), "/evenkeel/"+h.name+"/pod")
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if !found || len(line) == 0 || strings.Contains(string(line), "containerd-shim") {
+		starting := strings.HasPrefix(string(line), "runc\x00init")
+		if !found || len(line) == 0 || starting || strings.Contains(string(line), "containerd-shim") {
 			continue
 		}
 		uid, _, _ := strings.Cut(rest, "\n")

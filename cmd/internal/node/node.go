@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evenkeel/evenkeel/cmd/internal/command"
 	"github.com/evenkeel/evenkeel/cmd/internal/machine"
@@ -45,6 +46,9 @@ type Flags struct {
 	LogSize        int64
 	LogFiles       int
 	Images         string
+	StaticPods     []string
+	PodCIDR        string
+	Standalone     bool // there is no control plane, and no store that answers
 	Containerd     string
 	OCIRuntime     string
 	PlainHTTP      []string
@@ -64,6 +68,7 @@ func (f *Flags) AddFlags(cmd *cobra.Command) {
 	flags.Int64Var(&f.LogSize, "log-max-size", 10<<20, "bytes of one log file of a container")
 	flags.IntVar(&f.LogFiles, "log-max-files", 5, "log files of a container, of which older ones are compressed")
 	flags.StringVar(&f.Images, "images", "", "directory of OCI and docker archives (.tar, .tar.gz, .tgz) to load, now and when they appear")
+	flags.StringSliceVar(&f.StaticPods, "static-pods", nil, "files, directories and URLs of manifests of pods that this node runs by itself")
 	flags.StringSliceVar(&f.PlainHTTP, "plain-http", nil, "registries (host or host:port) that are asked without TLS, beside those on loopback")
 	flags.StringVar(&f.DNS, "dns-address", machine.DefaultDNS, "address of the name server in pods; empty for the machine's own")
 	flags.StringVar(&f.Domain, "cluster-domain", "cluster.local", "domain of services")
@@ -260,6 +265,16 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 		Domain: n.flags.Domain, CgroupRoot: n.flags.cgroupRoot(),
 		ImagesChanged: images, Logger: n.logger, Registerer: registerer,
 	}
+	static, err := newStaticPods(n.flags.Name, n.flags.staticFile(), n.flags.StaticPods, n.logger)
+	if err != nil {
+		return err
+	}
+	cfg.Standalone = n.flags.Standalone
+	if n.flags.PodCIDR != "" {
+		if cfg.PodCIDR, err = netip.ParsePrefix(n.flags.PodCIDR); err != nil {
+			return fmt.Errorf("--pod-cidr: %w", err)
+		}
+	}
 	if n.flags.DNS != "" {
 		if cfg.DNS, err = netip.ParseAddr(n.flags.DNS); err != nil {
 			return fmt.Errorf("--dns-address: %w", err)
@@ -269,6 +284,11 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 	g.Go(func() error { return recorder.Run(ctx) })
 	g.Go(func() error { return n.logs.Run(ctx) })
 	g.Go(func() error { return noted.Run(ctx) })
+	if len(n.flags.StaticPods) > 0 {
+		own := make(chan []*corev1.Pod)
+		cfg.Static = own
+		g.Go(func() error { return static.run(ctx, own) })
+	}
 	if n.private != "" {
 		g.Go(func() error { return n.keepContainerd(ctx) })
 	}
@@ -285,6 +305,9 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 }
 
 func (f *Flags) checkpointDir() string { return filepath.Join(f.DataDir, "checkpoint", f.Name) }
+
+// staticFile remembers the node's own pods.
+func (f *Flags) staticFile() string { return filepath.Join(f.checkpointDir(), "static.json") }
 
 // checkpointed returns the store with a memory on disk of what the agent reads
 // and says.
