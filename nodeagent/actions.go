@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -70,7 +71,7 @@ func (w *worker) fail(ctx context.Context, container, reason string, err error) 
 
 // prepare makes sandbox, volumes and files, or finds them again.
 func (w *worker) prepare(ctx context.Context) error {
-	spec, err := networkPod(w.pod, w.agent.cfg.Node)
+	spec, err := w.agent.machine.networkPod(w.pod)
 	if err != nil {
 		return w.fail(ctx, "", reasonSandbox, err)
 	}
@@ -79,15 +80,17 @@ func (w *worker) prepare(ctx context.Context) error {
 		return w.fail(ctx, "", reasonSandbox, fmt.Errorf("network: %w", err))
 	}
 	w.sandbox, w.tornDown = &sandbox, false
-	volumes, err := w.agent.cfg.Volumes.Prepare(ctx, w.pod, w.agent.bindings)
-	if err != nil {
+	p := prepared{sandbox: sandbox, links: w.agent.linksFor(ctx, w.pod)}
+	if p.volumes, err = w.agent.cfg.Volumes.Prepare(ctx, w.pod, w.agent.refs()); err != nil {
 		return w.fail(ctx, "", reasonVolumes, fmt.Errorf("volumes: %w", err))
 	}
-	files, err := w.agent.writeFiles(w.pod, sandbox)
-	if err != nil {
+	if p.files, err = w.agent.writeFiles(w.pod, sandbox); err != nil {
 		return w.fail(ctx, "", reasonVolumes, err)
 	}
-	w.prepared = &prepared{sandbox: sandbox, volumes: volumes, files: files}
+	if p.pidNS, err = w.sharedProcesses(ctx); err != nil {
+		return w.fail(ctx, "", reasonSandbox, err)
+	}
+	w.prepared = &p
 	delete(w.failures, "")
 	return nil
 }
@@ -110,7 +113,7 @@ func (w *worker) start(ctx context.Context, action Action) (holds bool, err erro
 	if w.agent.bindings.pod(w.uid) != w.pod {
 		return false, nil
 	}
-	spec, err := w.agent.machine.containerFor(w.pod, c, action.Attempt, image, *w.prepared, w.agent.bindings, w.subPath)
+	spec, err := w.agent.machine.containerFor(w.pod, c, action.Attempt, image, *w.prepared, w.agent.refs(), w.subPath)
 	if err == nil {
 		err = w.addTerminationLog(&spec, c)
 	}
@@ -124,7 +127,11 @@ func (w *worker) start(ctx context.Context, action Action) (holds bool, err erro
 	if err := w.agent.cfg.Runtime.Start(ctx, spec); err != nil {
 		w.agent.cfg.Logs.Discard(logOf(spec))
 		w.agent.observer.refresh()
-		return true, w.fail(ctx, c.Name, reasonStart, err)
+		reason := reasonStart
+		if errors.Is(err, runtime.ErrConfig) {
+			reason = reasonConfig
+		}
+		return true, w.fail(ctx, c.Name, reason, err)
 	}
 	w.agent.metrics.starts.Observe(time.Since(began).Seconds())
 	delete(w.failures, c.Name)
@@ -180,6 +187,9 @@ func (w *worker) remove(ctx context.Context, id string) error {
 // logs.
 func (w *worker) teardown(ctx context.Context) error {
 	w.endPulls(func(string) bool { return true })
+	if err := w.endSharedProcesses(ctx); err != nil {
+		return err
+	}
 	if err := w.agent.cfg.Network.Teardown(ctx, w.uid); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
@@ -192,4 +202,3 @@ func (w *worker) teardown(ctx context.Context) error {
 	}
 	return w.agent.cfg.Logs.RemovePod(w.uid)
 }
-

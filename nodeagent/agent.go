@@ -22,10 +22,13 @@ type agent struct {
 	machine   machine
 	mirror    *registry.Mirror
 	bindings  *bindings
+	links     *links
 	observer  *observer
 	publisher *publisher
 	presence  *presence
 	metrics   *metrics
+	meter     Meter
+	pressure  nodePressure
 	slots     chan struct{} // one for each container being started
 
 	mu       sync.Mutex
@@ -50,7 +53,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	a := newAgent(cfg)
 	g, ctx := errgroup.WithContext(ctx)
-	tasks := []func(context.Context) error{a.observer.run, a.keepRoutes, a.followImages, a.takeOver}
+	tasks := []func(context.Context) error{a.observer.run, a.keepRoutes, a.followImages, a.takeOver, a.keepResources}
 	if !cfg.Standalone {
 		tasks = append(tasks, a.mirror.Run, a.publisher.run, a.register, a.holdLease, a.followPresence, a.showStatic)
 	}
@@ -65,11 +68,13 @@ func newAgent(cfg Config) *agent {
 		cfg: cfg,
 		machine: machine{
 			node: cfg.Node, hostIP: cfg.NodeIP.String(), cgroupRoot: cfg.CgroupRoot, memory: cfg.Capacity.Memory,
+			domain: cfg.Domain, seccompDir: cfg.SeccompDir, allocatable: allocatable(cfg),
 		},
 		mirror: registry.NewMirror(registry.MirrorConfig{
 			Store: cfg.Store, Prefixes: []string{schema.BindingPrefix(cfg.Node)}, Logger: cfg.Logger,
 		}),
 		bindings: &bindings{},
+		links:    newLinks(cfg.Store),
 		presence: newPresence(cfg.Store, cfg.LeaseTTL),
 		metrics:  newMetrics(cfg.Registerer),
 		slots:    make(chan struct{}, cfg.StartWorkers),
@@ -79,6 +84,10 @@ func newAgent(cfg Config) *agent {
 		staticChanged: make(chan struct{}, 1),
 	}
 	a.publisher = newPublisher(cfg.Store, cfg.Node, a.bindings.mirrored, cfg.Logger)
+	a.meter = cfg.Meter
+	if a.meter == nil {
+		a.meter = &meter{agent: a}
+	}
 	a.observer = newObserver(cfg.Runtime, cfg.Logger, a.wake, a.answered)
 	return a
 }

@@ -22,8 +22,10 @@ type bindings struct {
 	mu     sync.Mutex
 	values map[string]decoded           // by key below the node's prefix; nil before the first reading
 	pods   map[string]*corev1.Pod       // by UID
-	refs   map[schema.Key]schema.Object // config maps and secrets
+	refs   map[schema.Key]schema.Object // config maps, secrets, claims and volumes
+	tokens map[string]*corev1.Secret    // of pods, by UID
 	single map[string]runtime.Object    // BindingNodeName and BindingPeersName
+	newest int64                        // revision of the last of the keys
 
 	mirrors map[string]*corev1.Pod // of static pods, by the UID of what they mirror
 	static  map[string]*corev1.Pod // by UID; not from the store
@@ -32,24 +34,6 @@ type bindings struct {
 type decoded struct {
 	value  []byte
 	object runtime.Object
-}
-
-// ConfigMap implements volume.Refs.
-func (b *bindings) ConfigMap(namespace, name string) (*corev1.ConfigMap, bool) {
-	cm, ok := b.ref(schema.ConfigMaps.Key(namespace, name)).(*corev1.ConfigMap)
-	return cm, ok
-}
-
-// Secret implements volume.Refs.
-func (b *bindings) Secret(namespace, name string) (*corev1.Secret, bool) {
-	s, ok := b.ref(schema.Secrets.Key(namespace, name)).(*corev1.Secret)
-	return s, ok
-}
-
-func (b *bindings) ref(key schema.Key) schema.Object {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.refs[key]
 }
 
 // pod returns a pod that is bound here, or one of the node's own, or nil.
@@ -86,7 +70,8 @@ func (b *bindings) peers() (peers []network.Peer, known bool) {
 type changed struct {
 	pods    []string            // UIDs that came, went or are new versions
 	mirrors []string            // UIDs of static pods whose mirrors did
-	refs    map[schema.Key]bool // config maps and secrets, likewise
+	refs    map[schema.Key]bool // config maps, secrets, claims and volumes, likewise
+	tokens  []string            // UIDs of pods that got others
 	node    bool
 	peers   bool
 }
@@ -99,7 +84,7 @@ func (b *bindings) load(prefix string, values map[string][]byte) (changed, error
 	defer b.mu.Unlock()
 	next := bindings{
 		values: make(map[string]decoded, len(values)), pods: map[string]*corev1.Pod{},
-		refs: map[schema.Key]schema.Object{}, single: map[string]runtime.Object{}, mirrors: map[string]*corev1.Pod{},
+		refs: map[schema.Key]schema.Object{}, tokens: map[string]*corev1.Secret{}, single: map[string]runtime.Object{}, mirrors: map[string]*corev1.Pod{},
 	}
 	for key, value := range values {
 		d := b.values[key]
@@ -125,8 +110,11 @@ func (b *bindings) load(prefix string, values map[string][]byte) (changed, error
 	for uid := range differing(b.mirrors, next.mirrors) {
 		c.mirrors = append(c.mirrors, uid)
 	}
+	for uid := range differing(b.tokens, next.tokens) {
+		c.tokens = append(c.tokens, uid)
+	}
 	maps.Insert(c.refs, differing(b.refs, next.refs))
-	b.values, b.pods, b.refs, b.single, b.mirrors = next.values, next.pods, next.refs, next.single, next.mirrors
+	b.values, b.pods, b.refs, b.tokens, b.single, b.mirrors = next.values, next.pods, next.refs, next.tokens, next.single, next.mirrors
 	return c, nil
 }
 
@@ -138,7 +126,13 @@ func (b *bindings) add(name string, object runtime.Object) {
 			return
 		}
 		b.pods[string(o.UID)] = o
-	case *corev1.ConfigMap, *corev1.Secret:
+	case *corev1.Secret:
+		if of, isToken := strings.CutPrefix(name, schema.BindingTokensName+"/"); isToken {
+			b.tokens[of[strings.LastIndexByte(of, '.')+1:]] = o
+			return
+		}
+		b.refs[schema.KeyOf(o)] = o
+	case *corev1.ConfigMap, *corev1.PersistentVolumeClaim, *corev1.PersistentVolume:
 		obj := o.(schema.Object)
 		b.refs[schema.KeyOf(obj)] = obj
 	case *corev1.Node, *corev1.NodeList:
@@ -175,47 +169,4 @@ func peersOf(list *corev1.NodeList) []network.Peer {
 		peers = append(peers, p)
 	}
 	return peers
-}
-
-// refersTo reports whether a pod has a volume or an environment from one of
-// some config maps and secrets.
-func refersTo(pod *corev1.Pod, refs map[schema.Key]bool) bool {
-	configMap := func(name string) bool { return refs[schema.ConfigMaps.Key(pod.Namespace, name)] }
-	secret := func(name string) bool { return refs[schema.Secrets.Key(pod.Namespace, name)] }
-	for _, s := range pod.Spec.ImagePullSecrets {
-		if secret(s.Name) {
-			return true
-		}
-	}
-	for _, v := range pod.Spec.Volumes {
-		if v.ConfigMap != nil && configMap(v.ConfigMap.Name) || v.Secret != nil && secret(v.Secret.SecretName) {
-			return true
-		}
-	}
-	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range containers {
-			if envRefersTo(&containers[i], configMap, secret) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func envRefersTo(c *corev1.Container, configMap, secret func(name string) bool) bool {
-	for _, from := range c.EnvFrom {
-		if from.ConfigMapRef != nil && configMap(from.ConfigMapRef.Name) || from.SecretRef != nil && secret(from.SecretRef.Name) {
-			return true
-		}
-	}
-	for _, e := range c.Env {
-		if e.ValueFrom == nil {
-			continue
-		}
-		cm, s := e.ValueFrom.ConfigMapKeyRef, e.ValueFrom.SecretKeyRef
-		if cm != nil && configMap(cm.Name) || s != nil && secret(s.Name) {
-			return true
-		}
-	}
-	return false
 }

@@ -27,6 +27,11 @@ func podConditions(pod *corev1.Pod, o Observed, s corev1.PodStatus, before []cor
 	if canRestartAll(pod) {
 		conditions = append(conditions, allRestarting(pod, o, s))
 	}
+	if o.Doom != nil && o.Doom.Disrupted {
+		conditions = append(conditions, corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: o.Doom.Message,
+		})
+	}
 	for i := range conditions {
 		conditions[i].ObservedGeneration = pod.Generation
 		conditions[i].LastTransitionTime = *stamp(now)
@@ -34,7 +39,7 @@ func podConditions(pod *corev1.Pod, o Observed, s corev1.PodStatus, before []cor
 			conditions[i].LastTransitionTime = b.LastTransitionTime
 		}
 	}
-	if b := conditionOf(before, corev1.DisruptionTarget); b != nil {
+	if b := conditionOf(before, corev1.DisruptionTarget); b != nil && conditionOf(conditions, b.Type) == nil {
 		conditions = append(conditions, *b)
 	}
 	for _, c := range pod.Status.Conditions {

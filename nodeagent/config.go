@@ -36,9 +36,11 @@ type Volumes interface {
 	Remove(podUID string) error
 	List() ([]string, error)
 	Files(podUID string) string
+	Dir(podUID, volume string) string
 	SubPath(podUID, container, volumePath, subPath string) (string, error)
 	WriteHosts(podUID string, hosts volume.Hosts) (string, error)
 	WriteResolvConf(podUID string, conf volume.Resolv) (string, error)
+	SharedMemory(podUID string) (string, error)
 	TerminationLog(podUID, container string, attempt int) (string, error)
 	ReadTerminationLog(podUID, container string, attempt int) string
 }
@@ -73,6 +75,7 @@ type Config struct {
 	Domain       string        // default "cluster.local"
 	ResolvConf   string        // of the machine; default /etc/resolv.conf
 	CgroupRoot   string        // parent of all pods' cgroups; default "/evenkeel/<node>"
+	SeccompDir   string        // of the profiles that pods name; default "/var/lib/evenkeel/seccomp"
 	LeaseTTL     time.Duration // how long a dead agent counts as alive; default 10 s
 	StartWorkers int           // how many containers are started at once; default 4 for each CPU
 
@@ -83,6 +86,10 @@ type Config struct {
 	Static     <-chan []*corev1.Pod
 	Standalone bool
 	PodCIDR    netip.Prefix // of pods' addresses, for as long as the control plane has not given another; invalid: none
+
+	Eviction Eviction
+	Meter    Meter                                        // default: of the machine that the agent runs on
+	LogSize  func(c logs.Container) (bytes, inodes int64) // what a container's logs take; nil: they are not counted
 
 	// ImagesChanged, if set, is sent to when images were loaded from outside:
 	// pods that wait for one try again at once.
@@ -113,6 +120,9 @@ func (c *Config) validate() error {
 	case c.Store == nil, c.Runtime == nil, c.Network == nil, c.Volumes == nil, c.Logs == nil, c.Recorder == nil, c.Logger == nil:
 		return errors.New("nodeagent: Store, Runtime, Network, Volumes, Logs, Recorder and Logger are required")
 	}
+	if err := c.Eviction.validate(); err != nil {
+		return fmt.Errorf("nodeagent: %w", err)
+	}
 	if c.Domain == "" {
 		c.Domain = "cluster.local"
 	}
@@ -121,6 +131,9 @@ func (c *Config) validate() error {
 	}
 	if c.CgroupRoot == "" {
 		c.CgroupRoot = "/evenkeel/" + c.Node
+	}
+	if c.SeccompDir == "" {
+		c.SeccompDir = "/var/lib/evenkeel/seccomp"
 	}
 	if c.LeaseTTL == 0 {
 		c.LeaseTTL = 10 * time.Second

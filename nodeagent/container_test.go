@@ -82,7 +82,7 @@ func TestEnvironment(t *testing.T) {
 			{Name: "SECRET", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: local("s"), Key: "KEY"}}},
 		},
 	}
-	got, _, err := environment(pod, c, []string{"PATH=/bin", "IMAGE=yes"}, refs, podFacts{podIP: "10.1.0.2", node: "n1"})
+	got, _, err := environment(pod, c, []string{"PATH=/bin", "IMAGE=yes"}, sources{refs: references{bindings: refs}, facts: podFacts{podIP: "10.1.0.2", node: "n1"}})
 	want := []string{"APP=shop", "COLOUR=red", "HOSTNAME=p", "IMAGE=yes", "IP=10.1.0.2", "LATER=x", "NODE=n1", "PATH=/bin", "SECRET=k", "SIZE=2", "SUM=red-2-$(LATER)-$(IMAGE)", "S_KEY=k"}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Error(diff, err)
@@ -92,7 +92,7 @@ func TestEnvironment(t *testing.T) {
 		`env X: secret "none" not found`:          {Env: []corev1.EnvVar{{Name: "X", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: local("none")}}}}},
 		`env X: key in configmap cm "k" not foun`: {Env: []corev1.EnvVar{{Name: "X", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: local("cm"), Key: "k"}}}}},
 	} {
-		if _, _, err := environment(pod, &bad, nil, refs, podFacts{}); !errors.Is(err, errConfig) || !strings.HasPrefix(err.Error(), name) {
+		if _, _, err := environment(pod, &bad, nil, sources{refs: references{bindings: refs}}); !errors.Is(err, errConfig) || !strings.HasPrefix(err.Error(), name) {
 			t.Errorf("got %v, want %s", err, name)
 		}
 	}
@@ -109,7 +109,7 @@ func TestMounts(t *testing.T) {
 		{Name: "tmp", MountPath: "/data/deep/er"}, {Name: "tmp", MountPath: "/data/"}, {Name: "cm", MountPath: "/etc/hosts", SubPath: "hosts"}, {Name: "tmp", MountPath: "/etc", ReadOnly: true},
 	}}
 	sub := func(_, volumePath, subPath string) (string, error) { return volumePath + "/" + subPath, nil }
-	got, err := mountsFor(pod, c, p, sub)
+	got, err := mountsFor(pod, c, p, nil, sub)
 	want := []runtime.Mount{
 		{Source: "/v/tmp", Destination: "/data"},
 		{Source: "/v/tmp", Destination: "/etc", ReadOnly: true},
@@ -120,7 +120,7 @@ func TestMounts(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
-	if _, err := mountsFor(pod, &corev1.Container{VolumeMounts: []corev1.VolumeMount{{Name: "none", MountPath: "/x"}}}, p, sub); !errors.Is(err, errConfig) {
+	if _, err := mountsFor(pod, &corev1.Container{VolumeMounts: []corev1.VolumeMount{{Name: "none", MountPath: "/x"}}}, p, nil, sub); !errors.Is(err, errConfig) {
 		t.Errorf("unknown volume: %v", err)
 	}
 }
@@ -137,18 +137,19 @@ func TestContainerFor(t *testing.T) {
 	m := machine{node: "n1", hostIP: "192.168.0.1", cgroupRoot: "/evenkeel/n1", memory: 4 << 30}
 	image := runtime.Image{Ref: "docker.io/library/app:1", Cmd: []string{"/app"}, WorkingDir: "/srv"}
 	p := prepared{sandbox: network.Sandbox{IP: netip.MustParseAddr("10.1.0.2"), NetNS: "/ns/net", IPCNS: "/ns/ipc", UTSNS: "/ns/uts"}}
-	got, err := m.containerFor(pod, c, 2, image, p, &bindings{}, nil)
+	got, err := m.containerFor(pod, c, 2, image, p, references{bindings: &bindings{}}, nil)
 	want := runtime.Container{
 		ID: "uid-p-a-2", Pod: runtime.PodRef{UID: "uid-p", Namespace: "default", Name: "p"}, Name: "a", Attempt: 2, SpecHash: SpecHash(c), Image: "docker.io/library/app:1",
 		Args: []string{"/app"}, Env: []string{"HOSTNAME=p", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, WorkingDir: "/srv",
 		Namespaces: runtime.Namespaces{Net: "/ns/net", IPC: "/ns/ipc", UTS: "/ns/uts"}, Hostname: "p", CgroupParent: "/evenkeel/n1/poduid-p",
-		Resources: runtime.Resources{CPUShares: 256, CPUQuota: 50000, CPUPeriod: 100000, MemoryLimit: 2 << 30, OOMScoreAdj: 750},
-		Security:  runtime.Security{RunAsUser: &user, SupplementalGroups: []int64{7}},
+		PodResources: runtime.Resources{CPUShares: 256, CPUQuota: 50000, CPUPeriod: 100000, MemoryLimit: 2 << 30},
+		Resources:    runtime.Resources{CPUShares: 256, CPUQuota: 50000, CPUPeriod: 100000, MemoryLimit: 2 << 30, OOMScoreAdj: 750},
+		Security:     runtime.Security{RunAsUser: &user, SupplementalGroups: []int64{7}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
-	if _, err := m.containerFor(pod, c, 0, runtime.Image{}, p, &bindings{}, nil); !errors.Is(err, errConfig) {
+	if _, err := m.containerFor(pod, c, 0, runtime.Image{}, p, references{bindings: &bindings{}}, nil); !errors.Is(err, errConfig) {
 		t.Errorf("no command: %v", err)
 	}
 }

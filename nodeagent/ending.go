@@ -9,7 +9,11 @@ import (
 )
 
 // Doom is why a pod must fail although its containers may run.
-type Doom struct{ Reason, Message string }
+type Doom struct {
+	Reason, Message string
+	Grace           *time.Duration // that its containers have; nil: the pod's own
+	Disrupted       bool           // the node wants it: the pod gets the condition DisruptionTarget
+}
 
 // reasonDeadline is as the kubelet gives it.
 const reasonDeadline = "DeadlineExceeded"
@@ -19,6 +23,9 @@ const reasonDeadline = "DeadlineExceeded"
 func doomOf(pod *corev1.Pod, o Observed, now time.Time) *Doom {
 	if o.Doom != nil {
 		return o.Doom
+	}
+	if doom := refusal(pod); doom != nil {
+		return doom
 	}
 	if left, limited := activeLeft(pod, o, now); limited && left <= 0 {
 		return &Doom{Reason: reasonDeadline, Message: "Pod was active on the node longer than the specified deadline"}

@@ -98,7 +98,7 @@ func TestStepLife(t *testing.T) {
 		{"within its deadline", limited(newPod("p", "a"), 60), up(run("a")).with(since(20 * time.Second)), Decision{Again: 40 * time.Second}},
 		{"past its deadline", limited(newPod("p", "a"), 60), up(run("a")).with(since(time.Minute)), acts(stop("a/0", "Pod was active on the node longer than the specified deadline"))},
 		{"past its deadline, nothing runs", limited(newPod("p", "a"), 60), up().with(since(time.Hour)), acts()},
-		{"must fail", newPod("p", "a"), up(run("a")).with(func(o *Observed) { o.Doom = &Doom{"Evicted", "memory"} }), acts(stop("a/0", "memory"))},
+		{"must fail", newPod("p", "a"), up(run("a")).with(func(o *Observed) { o.Doom = &Doom{Reason: "Evicted", Message: "memory"} }), acts(stop("a/0", "memory"))},
 
 		{"a rule restarts", withRule(newPod("p", "a"), "a", corev1.ContainerRestartRuleActionRestart, 7), up(exited("a", 0, 7)), acts(start("a", 1))},
 		{"no rule fits", withRule(newPod("p", "a"), "a", corev1.ContainerRestartRuleActionRestart, 7), up(exited("a", 0, 1)), acts()},
@@ -213,6 +213,5 @@ func TestProbeGrace(t *testing.T) {
 		synctest.Wait()
 	})
 }
-
 
 func failingExec(context.Context, string, []string) (int, []byte, error) { return 1, nil, nil }

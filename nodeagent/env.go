@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -15,36 +16,43 @@ import (
 // errConfig is a container that cannot be made from what its pod refers to.
 var errConfig = errors.New("container configuration")
 
-// podFacts is what a pod may ask about itself through the downward API.
-type podFacts struct {
-	podIP, hostIP, node string
+// sources are where a container's environment comes from beside its own
+// declaration.
+type sources struct {
+	refs    volume.Refs
+	facts   podFacts
+	links   map[string]string // of services
+	volumes map[string]string // host path by volume name
 }
 
-// environment resolves a container's environment: the image's, then envFrom,
-// then env, where $(NAME) stands for what came before. declared is what the
-// container itself asks for. Missing references are errors unless they are
-// optional (Kubernetes: EnvVar, EnvFromSource).
-func environment(pod *corev1.Pod, c *corev1.Container, image []string, refs volume.Refs, facts podFacts) (all []string, declared map[string]string, err error) {
+// environment resolves a container's environment: the image's, then the
+// services', then envFrom, then env, where $(NAME) stands for what came before.
+// declared is all but the image's. Missing references are errors unless they
+// are optional (Kubernetes: EnvVar, EnvFromSource).
+func environment(pod *corev1.Pod, c *corev1.Container, image []string, from sources) (all []string, declared map[string]string, err error) {
 	env := map[string]string{
 		"PATH":     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOSTNAME": hostname(pod, facts.node),
+		"HOSTNAME": hostname(pod, from.facts.node),
 	}
 	for _, entry := range image {
 		name, value, _ := strings.Cut(entry, "=")
 		env[name] = value
 	}
-	declared = map[string]string{}
-	for _, from := range c.EnvFrom {
-		values, err := envFrom(pod.Namespace, from, refs)
+	declared = maps.Clone(from.links)
+	if declared == nil {
+		declared = map[string]string{}
+	}
+	for _, source := range c.EnvFrom {
+		values, err := envFrom(pod.Namespace, source, from.refs)
 		if err != nil {
 			return nil, nil, err
 		}
 		for name, value := range values {
-			declared[from.Prefix+name] = value
+			declared[source.Prefix+name] = value
 		}
 	}
 	for _, e := range c.Env {
-		value, set, err := envValue(pod, e, refs, facts, declared)
+		value, set, err := from.value(pod, c, e, declared)
 		if err != nil {
 			return nil, nil, fmt.Errorf("env %s: %w", e.Name, err)
 		}
@@ -87,62 +95,76 @@ func missing(kind, name string, optional *bool) error {
 	return fmt.Errorf("%s %q not found: %w", kind, name, errConfig)
 }
 
-func envValue(pod *corev1.Pod, e corev1.EnvVar, refs volume.Refs, facts podFacts, declared map[string]string) (value string, set bool, err error) {
+// value resolves one variable; set is false for what is optional and missing.
+func (s sources) value(pod *corev1.Pod, c *corev1.Container, e corev1.EnvVar, declared map[string]string) (value string, set bool, err error) {
 	if e.ValueFrom == nil {
 		return Expand(e.Value, func(name string) (string, bool) { v, ok := declared[name]; return v, ok }), true, nil
 	}
 	switch from := e.ValueFrom; {
 	case from.ConfigMapKeyRef != nil:
-		ref := from.ConfigMapKeyRef
-		if cm, ok := refs.ConfigMap(pod.Namespace, ref.Name); ok {
-			if value, ok := cm.Data[ref.Key]; ok {
-				return value, true, nil
-			}
-			return "", false, missing("key in configmap "+ref.Name, ref.Key, ref.Optional)
-		}
-		return "", false, missing("configmap", ref.Name, ref.Optional)
+		return s.configMapKey(pod.Namespace, from.ConfigMapKeyRef)
 	case from.SecretKeyRef != nil:
-		ref := from.SecretKeyRef
-		if secret, ok := refs.Secret(pod.Namespace, ref.Name); ok {
-			if value, ok := secret.Data[ref.Key]; ok {
-				return string(value), true, nil
-			}
-			return "", false, missing("key in secret "+ref.Name, ref.Key, ref.Optional)
-		}
-		return "", false, missing("secret", ref.Name, ref.Optional)
+		return s.secretKey(pod.Namespace, from.SecretKeyRef)
 	case from.FieldRef != nil:
-		value, err := fieldValue(pod, from.FieldRef.FieldPath, facts)
+		value, err = fieldValue(pod, from.FieldRef.FieldPath, s.facts)
 		return value, err == nil, err
+	case from.ResourceFieldRef != nil:
+		value, err = resourceValue(pod, c, from.ResourceFieldRef, s.facts.allocatable)
+		return value, err == nil, err
+	case from.FileKeyRef != nil:
+		return s.fileKey(from.FileKeyRef)
 	}
 	return "", false, fmt.Errorf("unknown source: %w", errConfig)
 }
 
-// fieldValue reads a pod's field for the downward API (Kubernetes: "Available
-// fields").
-func fieldValue(pod *corev1.Pod, path string, facts podFacts) (string, error) {
-	for prefix, values := range map[string]map[string]string{"metadata.labels['": pod.Labels, "metadata.annotations['": pod.Annotations} {
-		if rest, ok := strings.CutPrefix(path, prefix); ok {
-			return values[strings.TrimSuffix(rest, "']")], nil
-		}
+func (s sources) configMapKey(namespace string, ref *corev1.ConfigMapKeySelector) (value string, set bool, err error) {
+	cm, ok := s.refs.ConfigMap(namespace, ref.Name)
+	if !ok {
+		return "", false, missing("configmap", ref.Name, ref.Optional)
 	}
-	switch path {
-	case "metadata.name":
-		return pod.Name, nil
-	case "metadata.namespace":
-		return pod.Namespace, nil
-	case "metadata.uid":
-		return string(pod.UID), nil
-	case "spec.nodeName":
-		return facts.node, nil
-	case "spec.serviceAccountName":
-		return pod.Spec.ServiceAccountName, nil
-	case "status.podIP", "status.podIPs":
-		return facts.podIP, nil
-	case "status.hostIP", "status.hostIPs":
-		return facts.hostIP, nil
+	if value, ok := cm.Data[ref.Key]; ok {
+		return value, true, nil
 	}
-	return "", fmt.Errorf("field %s cannot be read: %w", path, errConfig)
+	return "", false, missing("key in configmap "+ref.Name, ref.Key, ref.Optional)
 }
+
+func (s sources) secretKey(namespace string, ref *corev1.SecretKeySelector) (value string, set bool, err error) {
+	secret, ok := s.refs.Secret(namespace, ref.Name)
+	if !ok {
+		return "", false, missing("secret", ref.Name, ref.Optional)
+	}
+	if value, ok := secret.Data[ref.Key]; ok {
+		return string(value), true, nil
+	}
+	return "", false, missing("key in secret "+ref.Name, ref.Key, ref.Optional)
+}
+
+// fileKey reads a variable from a file that an init container left in a volume
+// (Kubernetes: FileKeySelector).
+func (s sources) fileKey(ref *corev1.FileKeySelector) (value string, set bool, err error) {
+	dir, ok := s.volumes[ref.VolumeName]
+	if !ok {
+		return "", false, fmt.Errorf("volume %q is not there: %w", ref.VolumeName, errConfig)
+	}
+	text, err := volume.ReadInside(dir, ref.Path, maxEnvFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, missing("file in volume "+ref.VolumeName, ref.Path, ref.Optional)
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("file %s in volume %s: %w: %w", ref.Path, ref.VolumeName, errConfig, err)
+	}
+	value, found, err := envFileValue(string(text), ref.Key)
+	switch {
+	case err != nil:
+		return "", false, fmt.Errorf("file %s in volume %s: %w: %w", ref.Path, ref.VolumeName, errConfig, err)
+	case !found:
+		return "", false, missing("key in file "+ref.Path, ref.Key, ref.Optional)
+	}
+	return value, true, nil
+}
+
+// maxEnvFile is how large a file of variables may be, in bytes.
+const maxEnvFile = 64 << 10
 
 // Expand replaces $(NAME) by what lookup returns; what it does not know stays,
 // and $$ is a dollar sign (Kubernetes: Container.command).
@@ -171,19 +193,4 @@ func Expand(s string, lookup func(name string) (string, bool)) string {
 		}
 	}
 	return b.String()
-}
-
-// hostname is the name a pod has for itself.
-func hostname(pod *corev1.Pod, node string) string {
-	name := pod.Name
-	switch {
-	case pod.Spec.HostNetwork:
-		name = node
-	case pod.Spec.Hostname != "":
-		name = pod.Spec.Hostname
-	}
-	if len(name) > 63 {
-		name = strings.TrimRight(name[:63], "-.")
-	}
-	return name
 }

@@ -28,12 +28,31 @@ func (a *agent) writeFiles(pod *corev1.Pod, sandbox network.Sandbox) ([]runtime.
 	if err != nil {
 		return nil, fmt.Errorf("hosts: %w", err)
 	}
+	name, err := systemName(pod, a.cfg.Node, a.cfg.Domain)
+	if err != nil {
+		return nil, err
+	}
 	namePath := filepath.Join(a.cfg.Volumes.Files(string(pod.UID)), "hostname")
-	if err := os.WriteFile(namePath, []byte(hostname(pod, a.cfg.Node)+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(namePath, []byte(name+"\n"), 0o644); err != nil {
 		return nil, fmt.Errorf("hostname: %w", err)
 	}
-	return append(mounts, runtime.Mount{Source: hostsPath, Destination: "/etc/hosts"},
-		runtime.Mount{Source: namePath, Destination: "/etc/hostname"}), nil
+	mounts = append(mounts, runtime.Mount{Source: hostsPath, Destination: "/etc/hosts"},
+		runtime.Mount{Source: namePath, Destination: "/etc/hostname"})
+	return a.addSharedMemory(pod, mounts)
+}
+
+// addSharedMemory gives the containers of a pod one memory file system, as
+// they have one IPC namespace. A single container has its own.
+func (a *agent) addSharedMemory(pod *corev1.Pod, mounts []runtime.Mount) ([]runtime.Mount, error) {
+	const destination = "/dev/shm"
+	switch {
+	case pod.Spec.HostIPC:
+		return append(mounts, runtime.Mount{Source: destination, Destination: destination}), nil
+	case len(pod.Spec.InitContainers)+len(pod.Spec.Containers) < 2:
+		return mounts, nil
+	}
+	path, err := a.cfg.Volumes.SharedMemory(string(pod.UID))
+	return append(mounts, runtime.Mount{Source: path, Destination: destination}), err
 }
 
 // hostsOfNode is what pods in the node's network see as their hosts, with
@@ -54,9 +73,7 @@ func (a *agent) writeHosts(pod *corev1.Pod, sandbox network.Sandbox) (path strin
 		return path, os.WriteFile(path, text, 0o644)
 	}
 	hosts := volume.Hosts{IPs: []string{sandbox.IP.String()}, Hostname: hostname(pod, a.cfg.Node), Aliases: pod.Spec.HostAliases}
-	if pod.Spec.Subdomain != "" {
-		hosts.Domain = pod.Spec.Subdomain + "." + pod.Namespace + ".svc." + a.cfg.Domain
-	}
+	hosts.Domain = hostDomain(pod, a.cfg.Domain)
 	return a.cfg.Volumes.WriteHosts(uid, hosts)
 }
 

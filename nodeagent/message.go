@@ -22,14 +22,14 @@ const (
 
 // terminationMessage is what an exited container left in its file or, if it
 // failed, asked for that and left nothing, the end of its log.
-func (w *worker) terminationMessage(c *runtime.Status) string {
+func (w *worker) terminationMessage(ctx context.Context, c *runtime.Status) string {
 	message := w.agent.cfg.Volumes.ReadTerminationLog(w.uid, c.Name, c.Attempt)
 	if w.pod == nil {
 		return message
 	}
 	spec := containerNamed(w.pod, c.Name)
 	if message == "" && c.ExitCode != 0 && spec.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError {
-		message = w.logTail(context.Background(), c, spec.TTY)
+		message = w.logTail(ctx, c, spec.TTY)
 	}
 	share := maxMessages / max(1, len(w.pod.Spec.InitContainers)+len(w.pod.Spec.Containers))
 	if len(message) > share {

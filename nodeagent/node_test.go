@@ -40,7 +40,7 @@ func (w *world) nodeReady() corev1.NodeCondition {
 	if err != nil {
 		return corev1.NodeCondition{}
 	}
-	return readyIn(kv.Value)
+	return readyIn(conditionsIn(kv.Value))
 }
 
 func (w *world) leaseHeld() bool {

@@ -239,6 +239,25 @@ func (o *observer) containers(podUID string) (out []runtime.Status, ok bool) {
 	return out, o.answers
 }
 
+// all returns the containers of all pods, as last known.
+func (o *observer) all() (out []runtime.Status) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, pod := range o.pods {
+		for _, s := range pod {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// has reports whether the runtime has containers of a pod.
+func (o *observer) has(podUID string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.pods[podUID]) > 0
+}
+
 // uids returns the pods that the runtime has containers of.
 func (o *observer) uids() []string {
 	o.mu.Lock()

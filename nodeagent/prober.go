@@ -131,7 +131,9 @@ func (p *prober) startLocked(ctx context.Context, pod *corev1.Pod, c runtime.Sta
 	close(now)
 	if !health.Started {
 		begin(restartCtx, "Startup", spec.StartupProbe, probe.Unknown, now, func(r probe.Result, message string) {
-			p.set(m, func(h *Health) { h.Started, h.Failed, h.Grace = r == probe.Success, failed(r, "startup", message), spec.StartupProbe.TerminationGracePeriodSeconds })
+			p.set(m, func(h *Health) {
+				h.Started, h.Failed, h.Grace = r == probe.Success, failed(r, "startup", message), spec.StartupProbe.TerminationGracePeriodSeconds
+			})
 			if r == probe.Success && !isClosed(started) {
 				close(started)
 			}
@@ -141,7 +143,9 @@ func (p *prober) startLocked(ctx context.Context, pod *corev1.Pod, c runtime.Sta
 		p.set(m, func(h *Health) { h.Ready = r == probe.Success })
 	})
 	begin(restartCtx, "Liveness", spec.LivenessProbe, probe.Success, started, func(r probe.Result, message string) {
-		p.set(m, func(h *Health) { h.Failed, h.Grace = failed(r, "liveness", message), spec.LivenessProbe.TerminationGracePeriodSeconds })
+		p.set(m, func(h *Health) {
+			h.Failed, h.Grace = failed(r, "liveness", message), spec.LivenessProbe.TerminationGracePeriodSeconds
+		})
 	})
 	return health
 }

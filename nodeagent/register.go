@@ -29,7 +29,9 @@ func (a *agent) register(ctx context.Context) error {
 		err := error(nil)
 		if !read {
 			if said, err = a.storedNode(ctx); err == nil {
-				ready, read = readyIn(said), true
+				conditions := conditionsIn(said)
+				a.pressure.adopt(conditions)
+				ready, read = readyIn(conditions), true
 			}
 		}
 		if err == nil {
@@ -59,15 +61,20 @@ func (a *agent) storedNode(ctx context.Context) ([]byte, error) {
 	return kv.Value, err
 }
 
-// readyIn is the readiness that a stored status tells of; the zero condition
-// if it tells of none.
-func readyIn(status []byte) corev1.NodeCondition {
+// conditionsIn are those that a stored status tells of.
+func conditionsIn(status []byte) []corev1.NodeCondition {
 	obj, err := schema.DecodeObject(status)
 	node, ok := obj.(*corev1.Node)
 	if err != nil || !ok {
-		return corev1.NodeCondition{}
+		return nil
 	}
-	for _, c := range node.Status.Conditions {
+	return node.Status.Conditions
+}
+
+// readyIn is the readiness among conditions; the zero condition if there is
+// none.
+func readyIn(conditions []corev1.NodeCondition) corev1.NodeCondition {
+	for _, c := range conditions {
 		if c.Type == corev1.NodeReady {
 			return c
 		}
@@ -190,7 +197,7 @@ func (a *agent) nodeStatus(ready corev1.NodeCondition, runtimeVersion string) *c
 	node.Status = corev1.NodeStatus{
 		Capacity:    resources(a.cfg.Capacity),
 		Allocatable: resources(less(a.cfg.Capacity, a.cfg.Reserved)),
-		Conditions:  []corev1.NodeCondition{ready},
+		Conditions:  append(a.pressure.conditions(), ready),
 		Addresses: []corev1.NodeAddress{
 			{Type: corev1.NodeInternalIP, Address: a.cfg.NodeIP.String()},
 			{Type: corev1.NodeHostName, Address: a.cfg.Node},

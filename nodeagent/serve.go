@@ -31,9 +31,10 @@ func (a *agent) serve(ctx context.Context, spawn func(*worker)) {
 // takeBindings takes one whole reading. One without the mark of the node is
 // no reading: the store is empty, or the control plane has not been here yet.
 func (a *agent) takeBindings(prefix string, spawn func(*worker)) error {
-	values := map[string][]byte{}
+	values, newest := map[string][]byte{}, int64(0)
 	for _, kv := range a.mirror.Raw(prefix) {
 		values[kv.Key] = kv.Value
+		newest = max(newest, kv.Mod)
 	}
 	if _, marked := values[prefix+schema.BindingNodeName]; !marked {
 		a.cfg.Logger.Debug("bindings without the mark of their node", "keys", len(values))
@@ -43,6 +44,7 @@ func (a *agent) takeBindings(prefix string, spawn func(*worker)) error {
 	if err != nil {
 		return err
 	}
+	a.bindings.setNewest(newest)
 	if c.node {
 		// Before the pods, which need an address; keepRoutes tries again.
 		if err := a.setPodCIDR(); err != nil {
@@ -78,6 +80,11 @@ func (a *agent) bound(c changed, spawn func(*worker)) {
 	for _, uid := range c.mirrors {
 		a.mirrorChanged(uid)
 	}
+	for _, uid := range c.tokens {
+		if w := a.workers[uid]; w != nil {
+			w.tell(news{refs: true})
+		}
+	}
 	if len(c.refs) > 0 {
 		for uid, w := range a.workers {
 			if pod := a.bindings.pod(uid); pod != nil && refersTo(pod, c.refs) {
@@ -94,6 +101,7 @@ func (a *agent) wakeLocked(uids []string, spawn func(*worker)) {
 		if a.workers[uid] == nil {
 			w := newWorker(a, uid, a.takeReportLocked(uid))
 			a.workers[uid] = w
+			a.admit(w)
 			spawn(w)
 		}
 		poke(a.workers[uid].awake)

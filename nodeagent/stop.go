@@ -101,6 +101,9 @@ func (w *worker) grace() time.Duration {
 	if w.pod != nil {
 		grace = graceOf(w.pod)
 	}
+	if w.doom != nil && w.doom.Grace != nil && !w.going() {
+		grace = *w.doom.Grace
+	}
 	if now := time.Now(); w.mustStop(now) {
 		_, stopped := w.agent.presence.deadlines()
 		grace = min(grace, max(0, stopped.Sub(now)))

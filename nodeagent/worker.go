@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,6 +36,7 @@ type worker struct {
 	doom     *Doom
 	ending   time.Time // when the first container was stopped for good
 	said     corev1.PodStatus
+	ended    atomic.Bool // said that it has
 	probes   *prober
 	tasks    sync.WaitGroup // stops, pulls and hooks under way
 
@@ -64,6 +66,7 @@ func newWorker(a *agent, uid string, said corev1.PodStatus) *worker {
 		failures: map[string]Failure{}, crashes: crashes{}, messages: map[string]string{}, replaced: map[string]bool{}, fresh: map[string]bool{},
 		stops: map[string]*stopJob{}, pulls: map[string]*pulling{}, pulled: map[string]pulled{}, hooks: map[string]context.CancelFunc{},
 	}
+	w.ended.Store(terminal(said.Phase))
 	w.probes = newProber(w)
 	return w
 }
@@ -125,7 +128,7 @@ func (w *worker) turn(ctx context.Context) (again time.Duration, done bool) {
 	for ctx.Err() == nil {
 		bound := w.agent.bindings.pod(w.uid)
 		if bound != nil {
-			w.pod = bound
+			w.takePod(bound)
 		}
 		if w.reported {
 			if bound == nil && w.agent.gone(w.uid) {
@@ -154,6 +157,22 @@ func (w *worker) turn(ctx context.Context) (again time.Duration, done bool) {
 		}
 	}
 	return 0, false
+}
+
+// takePod takes the pod as it is bound now; its volumes follow what it says of
+// itself.
+func (w *worker) takePod(bound *corev1.Pod) {
+	changed := w.pod != nil && w.pod != bound
+	w.pod = bound
+	if changed && w.prepared != nil && asksAboutItself(bound) {
+		w.updateVolumes()
+	}
+}
+
+func (w *worker) updateVolumes() {
+	if err := w.agent.cfg.Volumes.Update(w.pod, w.agent.refs()); err != nil {
+		w.agent.warn(w.pod, reasonVolumes, err.Error())
+	}
 }
 
 // carryOut does the actions of one decision for as long as it holds. again is
@@ -219,9 +238,7 @@ func (w *worker) takeNews(ctx context.Context) {
 		w.publish(w.pod, w.said, false)
 	}
 	if n.refs && w.prepared != nil && w.pod != nil {
-		if err := w.agent.cfg.Volumes.Update(w.pod, w.agent.bindings); err != nil {
-			w.agent.warn(w.pod, reasonVolumes, err.Error())
-		}
+		w.updateVolumes()
 	}
 }
 
@@ -240,6 +257,7 @@ func (n news) mends(reason string) bool {
 // observed gathers what is known of the pod.
 func (w *worker) observed(ctx context.Context, containers []runtime.Status) Observed {
 	w.takePulled()
+	containers = w.takeInit(containers)
 	o := Observed{
 		Containers: containers, Failures: w.failures, Replaced: w.replaced, IP: w.said.PodIP,
 		Sandbox: w.sandbox != nil, Prepared: w.prepared != nil, CutOff: w.mustStop(time.Now()), Doom: w.doom,
@@ -258,7 +276,7 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 	w.mu.Unlock()
 	w.agent.metrics.exits.Add(float64(w.crashes.observe(w.pod, containers)))
 	o.Crashes = w.crashes.counts()
-	o.Messages = w.terminationMessages(containers)
+	o.Messages = w.terminationMessages(ctx, containers)
 	o.Health = w.probes.watch(ctx, w.pod, o)
 	w.shortenStops()
 	return o
@@ -273,7 +291,7 @@ func names[V any](m map[string]V) map[string]bool {
 }
 
 // terminationMessages reads, once, what exited containers left.
-func (w *worker) terminationMessages(containers []runtime.Status) map[string]string {
+func (w *worker) terminationMessages(ctx context.Context, containers []runtime.Status) map[string]string {
 	out := make(map[string]string, len(w.messages))
 	for _, c := range containers {
 		if c.State != runtime.Exited {
@@ -281,7 +299,7 @@ func (w *worker) terminationMessages(containers []runtime.Status) map[string]str
 		}
 		message, known := w.messages[c.ID]
 		if !known {
-			message = w.terminationMessage(&c)
+			message = w.terminationMessage(ctx, &c)
 		}
 		out[c.ID] = message
 	}
@@ -308,6 +326,7 @@ func (w *worker) say(bound *corev1.Pod, o Observed, stopped bool) (ended bool) {
 		return false
 	}
 	w.said = status
+	w.ended.Store(terminal(status.Phase))
 	w.publish(bound, status, stopped)
 	return terminal(status.Phase) && !stopped
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -129,6 +130,14 @@ func (s *darkStore) Grant(ctx context.Context, ttl time.Duration) (registry.Leas
 	return s.Store.Grant(ctx, ttl)
 }
 
+// unmounted are volumes whose shared memory is an ordinary directory.
+type unmounted struct{ *volume.Manager }
+
+func (u unmounted) SharedMemory(podUID string) (string, error) {
+	dir := filepath.Join(u.Files(podUID), "shm")
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
 // world is a machine with an agent, its store and its runtime.
 type world struct {
 	t       *testing.T
@@ -138,6 +147,8 @@ type world struct {
 	volumes *volume.Manager
 	logs    fakeLogs
 	images  chan struct{}
+	meter   fakeMeter
+	eviction Eviction
 	own     chan []*corev1.Pod // static pods, if any
 	alone   bool               // without a control plane
 	dir     string
@@ -175,8 +186,9 @@ func (w *world) start() {
 	tasks.Go(func() {
 		err := Run(ctx, Config{
 			StartWorkers: 4,
-			Node:         node, NodeIP: netip.MustParseAddr("192.168.0.1"), Store: w.store, Runtime: w.runtime, Network: w.network, Volumes: w.volumes,
+			Node:         node, NodeIP: netip.MustParseAddr("192.168.0.1"), Store: w.store, Runtime: w.runtime, Network: w.network, Volumes: unmounted{w.volumes},
 			Recorder: recorder, Capacity: Capacity{MilliCPU: 2000, Memory: 4 << 30, Pods: 110}, Logs: &w.logs,
+			Eviction: w.eviction, Meter: &w.meter,
 			ImagesChanged: w.images, Logger: logger, Static: w.own, Standalone: w.alone, PodCIDR: netip.MustParsePrefix("10.9.0.0/24"),
 		})
 		if err != nil {

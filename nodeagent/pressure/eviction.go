@@ -15,7 +15,8 @@ const Reason = "Evicted"
 
 // Eviction is the end of a pod.
 type Eviction struct {
-	Message string
+	Message string        // of the pod's status, in the kubelet's words
+	Advice  string        // what can be done, for the event
 	Grace   time.Duration // for its containers to end by themselves
 	// Disrupted says that the node wanted it, not the pod's own doing: the pod
 	// gets the condition DisruptionTarget.
@@ -61,7 +62,10 @@ func Message(p Pod, act []Threshold, o Observations) string {
 // Evict says how a pod goes for a threshold. A hard one gives no grace, a soft
 // one the pod's own, at most maxGrace.
 func Evict(p Pod, act []Threshold, o Observations, maxGrace time.Duration) Eviction {
-	e := Eviction{Message: Message(p, act, o), Grace: immediately, Disrupted: true}
+	e := Eviction{
+		Message: Message(p, act, o), Grace: immediately, Disrupted: true,
+		Advice: "A pod that asks for what it uses, or has a higher priority, goes later.",
+	}
 	if act[0].Grace > 0 {
 		e.Grace = maxGrace
 		if s := p.Spec.TerminationGracePeriodSeconds; s != nil {
@@ -104,12 +108,12 @@ func OverLimit(p Pod, separateImages bool) (Eviction, bool) {
 	}
 	for _, v := range p.Spec.Volumes {
 		if limit := limitOf(v); limit > 0 && p.Usage.Volumes[v.Name].Bytes > limit {
-			return over("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit.String())
+			return over("Let it write less, or raise the volume's sizeLimit.", "Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit.String())
 		}
 	}
 	limit, limited := resources.PodLimits(p.Pod, resources.PodResourcesOptions{})[corev1.ResourceEphemeralStorage]
 	if limited && p.Usage.disk(places{true, true, true}).Bytes > limit.Value() {
-		return over("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", limit.String())
+		return over(raiseLimit, "Pod ephemeral local storage usage exceeds the total limit of containers %s. ", limit.String())
 	}
 	for _, c := range slices.Concat(p.Spec.Containers, sidecars(p.Pod)) {
 		limit := c.Resources.Limits.StorageEphemeral()
@@ -118,14 +122,16 @@ func OverLimit(p Pod, separateImages bool) (Eviction, bool) {
 			used += p.Usage.Containers[c.Name].Rootfs.Bytes
 		}
 		if !limit.IsZero() && used > limit.Value() {
-			return over("Container %s exceeded its local ephemeral storage limit %q. ", c.Name, limit.String())
+			return over(raiseLimit, "Container %s exceeded its local ephemeral storage limit %q. ", c.Name, limit.String())
 		}
 	}
 	return Eviction{}, false
 }
 
-func over(format string, args ...any) (Eviction, bool) {
-	return Eviction{Message: fmt.Sprintf(format, args...), Grace: immediately}, true
+const raiseLimit = "Let it write and log less, or raise its limit of ephemeral-storage."
+
+func over(advice, format string, args ...any) (Eviction, bool) {
+	return Eviction{Message: fmt.Sprintf(format, args...), Advice: advice, Grace: immediately}, true
 }
 
 func sidecars(pod *corev1.Pod) []corev1.Container {
@@ -144,7 +150,7 @@ func Admit(pod *corev1.Pod, class corev1.PodQOSClass, conditions []corev1.NodeCo
 	case len(conditions) == 1 && conditions[0] == corev1.NodeMemoryPressure && (class != corev1.PodQOSBestEffort || tolerates(pod)):
 		return Eviction{}, true
 	}
-	return Eviction{Message: fmt.Sprintf("The node had condition: %v. ", conditions)}, false
+	return Eviction{Message: fmt.Sprintf("The node had condition: %v. ", conditions), Advice: "Free what the node is short of, or run the pod elsewhere."}, false
 }
 
 func tolerates(pod *corev1.Pod) bool {

@@ -22,6 +22,7 @@ var (
 	ErrImageInUse    = errors.New("image in use")            // a start or a pull under way holds it
 	ErrNoSpace       = errors.New("no space left")           // on the file system of images and containers
 	ErrStart         = errors.New("container did not start") // the OCI runtime refused: a missing command, a bad mount
+	ErrConfig        = errors.New("container configuration") // what was asked for cannot be on this machine, or not with this image
 	ErrUnavailable   = errors.New("runtime does not answer") // says nothing about any container
 )
 
@@ -52,6 +53,9 @@ type Runtime interface {
 	// Start creates the container and starts it. On error nothing of it is
 	// left. The same ID again is an error.
 	Start(ctx context.Context, spec Container) error
+	// StartInit starts the holder of a pod's process namespace (PodInit) and
+	// returns its process ID.
+	StartInit(ctx context.Context, spec Container) (pid int, err error)
 	// Signal sends a signal to the container's first process; ErrNotFound when
 	// it does not run.
 	Signal(ctx context.Context, id string, signal int) error
@@ -168,12 +172,14 @@ type Container struct {
 	Mounts     []Mount
 	Namespaces Namespaces
 	Hostname   string
+	Sysctls    map[string]string // of its namespaces, by dotted name
 
-	CgroupParent string // "/evenkeel/<node>/pod<uid>"; the runtime appends the ID
+	CgroupParent string    // "/evenkeel/<node>/pod<uid>"; the runtime appends the ID
+	PodResources Resources // of CgroupParent, as a whole
 	Resources    Resources
 	Security     Security
-	Stdin        bool   // has a standard input, for Stdin
-	TTY          bool   // its standard streams are a terminal; all output is on Stdout
+	Stdin        bool // has a standard input, for Stdin
+	TTY          bool // its standard streams are a terminal; all output is on Stdout
 	// Regular files that exist, by absolute path. The shim appends the outputs to
 	// them, so that they survive the agent. Empty: the output is dropped.
 	Stdout, Stderr string
@@ -198,17 +204,38 @@ type DiskUsage struct{ Bytes, Inodes int64 }
 // PodRef tells whose container it is.
 type PodRef struct{ UID, Namespace, Name string }
 
+// PodInit is the name of the container that holds a pod's process namespace
+// where its containers share one. It needs no image, and only ID, Pod, Name,
+// Attempt, Namespaces, CgroupParent and PodResources: it runs a program of the
+// runtime's own, which adopts and reaps processes and costs a few pages of
+// memory. Containers lists it with the others.
+const PodInit = "$init"
+
 // Namespaces are paths to pinned namespaces; empty means the host's for Net,
-// and a private one for IPC and UTS.
+// and a private one for IPC, UTS and PID.
 type Namespaces struct {
-	Net, IPC, UTS string
+	Net, IPC, UTS, PID string
+	HostIPC, HostPID   bool // the host's
 }
 
 // Mount is a bind mount from the machine into the container.
 type Mount struct {
 	Source, Destination string
 	ReadOnly            bool
+	RecursiveReadOnly   bool // and all mounts below it; from kernel 5.12 on
+	Propagation         Propagation
 }
+
+// Propagation says which later mounts below a mount are seen on the other side.
+type Propagation string
+
+// Private mounts are seen on neither side. BothWays needs a source that lies in
+// a shared mount of the machine.
+const (
+	Private     Propagation = ""
+	FromMachine Propagation = "from-machine"
+	BothWays    Propagation = "both-ways"
+)
 
 // Resources are cgroup settings. Zero values set nothing.
 type Resources struct {
@@ -225,10 +252,20 @@ type Security struct {
 	ReadOnlyRootfs        bool
 	NoNewPrivileges       bool
 	RunAsUser, RunAsGroup *int64 // nil: the image's user
-	RunAsNonRoot          bool   // refuse to start as uid 0 (ErrStart, with the reason)
+	RunAsNonRoot          bool   // refuse to start as uid 0 (ErrConfig, with the reason)
 	SupplementalGroups    []int64
 	AddCapabilities       []string // "NET_ADMIN", or "ALL"
 	DropCapabilities      []string
+	StrictGroups          bool // without the groups that the image gives the user
+	UnmaskedProc          bool
+	Seccomp               Seccomp
+}
+
+// Seccomp says which calls of the kernel are allowed: those of the runtime's
+// own profile, all, or those of a profile in OCI's JSON, by absolute path.
+type Seccomp struct {
+	Unconfined bool
+	Profile    string
 }
 
 // State is where a container is in its life.

@@ -11,13 +11,18 @@ import (
 )
 
 // prepareEmptyDir opens a directory to every user, on disk or in memory.
-func prepareEmptyDir(dir string, source *corev1.EmptyDirVolumeSource, group int) error {
+// One in memory is never larger than what the pod may have.
+func prepareEmptyDir(dir string, source *corev1.EmptyDirVolumeSource, group int, podLimit int64) error {
 	switch source.Medium {
 	case corev1.StorageMediumDefault:
 	case corev1.StorageMediumMemory:
 		options := "mode=0777"
-		if limit := source.SizeLimit; limit != nil && limit.Value() > 0 {
-			options += fmt.Sprintf(",size=%d", limit.Value())
+		size := podLimit
+		if limit := source.SizeLimit; limit != nil && limit.Value() > 0 && (size == 0 || limit.Value() < size) {
+			size = limit.Value()
+		}
+		if size > 0 {
+			options += fmt.Sprintf(",size=%d", size)
 		}
 		if err := mountTmpfs(dir, options); err != nil {
 			return err

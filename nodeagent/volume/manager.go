@@ -54,12 +54,6 @@ func New(cfg Config) (*Manager, error) {
 	return &Manager{dir: dir, log: cfg.Logger}, nil
 }
 
-// Refs looks up what volumes refer to.
-type Refs interface {
-	ConfigMap(namespace, name string) (*corev1.ConfigMap, bool)
-	Secret(namespace, name string) (*corev1.Secret, bool)
-}
-
 // Prepare makes the pod's volumes and returns their host paths by volume
 // name. Called again it makes what is missing and leaves the rest as it is. A
 // config map, secret or key that is not there (and not optional) is a
@@ -90,8 +84,11 @@ func (m *Manager) Prepare(ctx context.Context, pod *corev1.Pod, refs Refs) (map[
 
 func (m *Manager) prepare(pod *corev1.Pod, volume *corev1.Volume, refs Refs) (string, error) {
 	source := &volume.VolumeSource
-	if source.HostPath != nil {
+	switch {
+	case source.HostPath != nil:
 		return source.HostPath.Path, prepareHostPath(source.HostPath)
+	case source.PersistentVolumeClaim != nil:
+		return claimed(pod, source.PersistentVolumeClaim, refs)
 	}
 	dir := filepath.Join(m.dir, string(pod.UID), "volumes", volume.Name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -100,38 +97,38 @@ func (m *Manager) prepare(pod *corev1.Pod, volume *corev1.Volume, refs Refs) (st
 	owner := fsGroup(pod)
 	switch {
 	case source.EmptyDir != nil:
-		return dir, prepareEmptyDir(dir, source.EmptyDir, owner)
-	case source.ConfigMap != nil, source.Secret != nil:
-		if source.Secret != nil {
+		return dir, prepareEmptyDir(dir, source.EmptyDir, owner, memoryLimit(pod))
+	case isGenerated(source):
+		if inMemory(source) {
 			if err := mountTmpfs(dir, "mode=0755"); err != nil {
 				return "", err
 			}
 		}
-		content, err := render(pod.Namespace, volume, refs)
+		content, err := renderer{pod, refs}.render(source)
 		if err != nil {
 			return "", err
 		}
 		_, err = publish(dir, content, owner)
 		return dir, err
 	}
-	return "", errors.New("a volume of this kind is not supported here yet: use emptyDir, hostPath, configMap or secret")
+	return "", errors.New("a volume of this kind is not supported here yet: use emptyDir, hostPath, configMap, secret, downwardAPI, projected or persistentVolumeClaim")
 }
 
-// Update writes changed config maps and secrets into the volumes of a pod that
-// Prepare has made. Each volume changes at once and as a whole. One whose
+// Update writes what has changed of config maps, secrets, fields and tokens
+// into the volumes of a pod that Prepare has made. Each volume changes at once and as a whole. One whose
 // object has gone keeps what it has; its *MissingReferenceError is returned.
 func (m *Manager) Update(pod *corev1.Pod, refs Refs) error {
 	var errs []error
 	for i := range pod.Spec.Volumes {
 		volume := &pod.Spec.Volumes[i]
-		if volume.ConfigMap == nil && volume.Secret == nil {
+		if !isGenerated(&volume.VolumeSource) {
 			continue
 		}
 		dir := filepath.Join(m.dir, string(pod.UID), "volumes", volume.Name)
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		content, err := render(pod.Namespace, volume, refs)
+		content, err := renderer{pod, refs}.render(&volume.VolumeSource)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("volume %s: %w", volume.Name, err))
 			continue
@@ -196,6 +193,20 @@ func (m *Manager) podDir(podUID string) (string, error) {
 		return "", fmt.Errorf("make directory of pod %s: %w", podUID, err)
 	}
 	return dir, nil
+}
+
+// memoryLimit is what all of a pod's containers may have together, or 0 where
+// one has no limit.
+func memoryLimit(pod *corev1.Pod) int64 {
+	sum := int64(0)
+	for i := range pod.Spec.Containers {
+		limit := pod.Spec.Containers[i].Resources.Limits.Memory().Value()
+		if limit == 0 {
+			return 0
+		}
+		sum += limit
+	}
+	return sum
 }
 
 // fsGroup is the group that owns the pod's volumes, or -1.

@@ -47,7 +47,7 @@ func publish(dir string, files map[string]file, group int) (changed bool, err er
 func readableByGroup(files map[string]file) map[string]file {
 	readable := make(map[string]file, len(files))
 	for name, f := range files {
-		f.mode |= 0o040
+		f.mode |= 0o440
 		readable[name] = f
 	}
 	return readable
@@ -91,7 +91,7 @@ func writeSet(set string, files map[string]file, group int) error {
 		if err := os.WriteFile(path, f.data, 0o600); err != nil {
 			return fmt.Errorf("write files: %w", err)
 		}
-		if err := os.Chown(path, -1, group); err != nil {
+		if err := os.Chown(path, f.user, group); err != nil {
 			return fmt.Errorf("write files: %w", err)
 		}
 		if err := os.Chmod(path, f.mode); err != nil { // what the umask took

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -20,6 +21,9 @@ import (
 type refs struct {
 	maps    map[string]*corev1.ConfigMap
 	secrets map[string]*corev1.Secret
+	claims  map[string]*corev1.PersistentVolumeClaim
+	volumes map[string]*corev1.PersistentVolume
+	tokens  map[string]string
 }
 
 func (r refs) ConfigMap(namespace, name string) (*corev1.ConfigMap, bool) {
@@ -405,4 +409,30 @@ func TestPodResolv(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
+}
+
+func (r refs) Claim(namespace, name string) (*corev1.PersistentVolumeClaim, bool) {
+	object, ok := r.claims[namespace+"/"+name]
+	return object, ok
+}
+
+func (r refs) Volume(name string) (*corev1.PersistentVolume, bool) {
+	object, ok := r.volumes[name]
+	return object, ok
+}
+
+func (r refs) Field(pod *corev1.Pod, path string) (string, error) {
+	if path != "metadata.labels" {
+		return "", fmt.Errorf("no field %s", path)
+	}
+	return fmt.Sprint(pod.Labels), nil
+}
+
+func (r refs) Resource(_ *corev1.Pod, ref *corev1.ResourceFieldSelector) (string, error) {
+	return ref.Resource, nil
+}
+
+func (r refs) Token(_ *corev1.Pod, audience string, seconds int64) (string, bool) {
+	token, ok := r.tokens[fmt.Sprintf("%s|%d", audience, seconds)]
+	return token, ok
 }

@@ -72,6 +72,9 @@ func (a accounts) resolve(imageUser string, sec rt.Security) (runAs, error) {
 	if sec.RunAsNonRoot && who.uid == 0 {
 		return runAs{}, errors.New("runAsNonRoot is set, but the container would run as root: set runAsUser, or give the image a USER")
 	}
+	if sec.StrictGroups {
+		name = ""
+	}
 	who.groups = a.supplementary(name, who.gid, sec.SupplementalGroups)
 	return who, nil
 }
@@ -174,7 +177,7 @@ func (r *Runtime) identify(ctx context.Context, img image, sec rt.Security) (run
 	}
 	who, err := img.accounts.loaded.resolve(img.config.User, sec)
 	if err != nil {
-		return runAs{}, fmt.Errorf("%w: %w", rt.ErrStart, err)
+		return runAs{}, fmt.Errorf("%w: %w", rt.ErrConfig, err)
 	}
 	return who, nil
 }

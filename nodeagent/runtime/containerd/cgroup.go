@@ -18,9 +18,11 @@ import (
 // cgroups are the machine's cgroup hierarchies: several with version 1, one
 // with version 2, both on a hybrid machine.
 type cgroups struct {
-	mounts  []string // where they are mounted
-	memory  string   // the version 1 hierarchy with the memory controller, or ""
-	unified bool     // version 2 only
+	mounts []string // where they are mounted
+	memory string   // the version 1 hierarchy with the memory controller, or ""
+
+	controllers map[string]string // of version 1: where each is mounted
+	unified     bool              // version 2 only
 }
 
 // readCgroups finds the hierarchies in a mountinfo file.
@@ -30,7 +32,7 @@ func readCgroups(mountinfo string) (cgroups, error) {
 		return cgroups{}, fmt.Errorf("read cgroup mounts: %w", err)
 	}
 	defer f.Close()
-	found := cgroups{unified: true}
+	found := cgroups{unified: true, controllers: map[string]string{}}
 	for scan := bufio.NewScanner(f); scan.Scan(); {
 		before, after, ok := strings.Cut(scan.Text(), " - ")
 		left, right := strings.Fields(before), strings.Fields(after)
@@ -40,9 +42,10 @@ func readCgroups(mountinfo string) (cgroups, error) {
 		switch right[0] {
 		case "cgroup":
 			found.unified = false
-			if slices.Contains(strings.Split(right[2], ","), "memory") {
-				found.memory = left[4]
+			for option := range strings.SplitSeq(right[2], ",") {
+				found.controllers[option] = left[4]
 			}
+			found.memory = found.controllers["memory"]
 		case "cgroup2":
 		default:
 			continue

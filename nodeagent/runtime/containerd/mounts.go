@@ -33,10 +33,29 @@ func bind(m rt.Mount) specs.Mount {
 	if m.ReadOnly {
 		access = "ro"
 	}
-	return specs.Mount{
-		Type: "bind", Source: m.Source, Destination: path.Clean("/" + m.Destination),
-		Options: []string{"rbind", "rprivate", access},
+	options := []string{"rbind", propagation[m.Propagation], access}
+	if m.RecursiveReadOnly {
+		options = append(options, "rro")
 	}
+	return specs.Mount{Type: "bind", Source: m.Source, Destination: path.Clean("/" + m.Destination), Options: options}
+}
+
+// propagation is the option of a mount.
+var propagation = map[rt.Propagation]string{rt.Private: "rprivate", rt.FromMachine: "rslave", rt.BothWays: "rshared"}
+
+// rootPropagation is that of the root file system, which must let through what
+// a mount in it lets through.
+func rootPropagation(mounts []rt.Mount) string {
+	from := ""
+	for _, m := range mounts {
+		switch m.Propagation {
+		case rt.BothWays:
+			return "rshared"
+		case rt.FromMachine:
+			from = "rslave"
+		}
+	}
+	return from
 }
 
 func defaultMounts(privileged bool) []specs.Mount {

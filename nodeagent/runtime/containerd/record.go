@@ -3,7 +3,10 @@ package containerd
 import (
 	"path"
 	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
@@ -19,6 +22,7 @@ const (
 	labelImage        = "evenkeel.io/image"
 	labelImageID      = "evenkeel.io/image-id"
 	labelCgroupParent = "evenkeel.io/cgroup-parent"
+	labelStopSignal   = "evenkeel.io/stop-signal"
 	labelStarted      = "evenkeel.io/started-at"
 	labelFinished     = "evenkeel.io/finished-at" // its presence says that the exit is noted
 	labelExitCode     = "evenkeel.io/exit-code"
@@ -26,12 +30,42 @@ const (
 )
 
 func containerLabels(c rt.Container, img image) map[string]string {
-	return map[string]string{
+	labels := map[string]string{
 		labelPodUID: c.Pod.UID, labelPodNamespace: c.Pod.Namespace, labelPodName: c.Pod.Name,
 		labelName: c.Name, labelAttempt: strconv.Itoa(c.Attempt), labelSpecHash: c.SpecHash,
-		labelImage: img.record.Name, labelImageID: img.id.String(), labelCgroupParent: c.CgroupParent,
+		labelImage: img.record.Name, labelImageID: img.name(), labelCgroupParent: c.CgroupParent,
 	}
+	if signal := signalOf(img.config.StopSignal); signal != 0 {
+		labels[labelStopSignal] = strconv.Itoa(signal)
+	}
+	return labels
 }
+
+// name is how a container's status names its image: by the digest that its
+// registry knows, or that of its config where it is from nowhere.
+func (i image) name() string {
+	if public := i.public(); public.Digest != "" {
+		return public.Digest
+	}
+	return i.id.String()
+}
+
+// signalOf reads an image's STOPSIGNAL: "SIGQUIT", "QUIT", "3" or
+// "SIGRTMIN+3"; 0 for none and for what is no signal.
+func signalOf(s string) int {
+	if number, err := strconv.Atoi(s); err == nil {
+		return number
+	}
+	name := "SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")
+	if offset, ok := strings.CutPrefix(name, "SIGRTMIN"); ok {
+		n, _ := strconv.Atoi(strings.TrimPrefix(offset, "+"))
+		return firstRealTime + n
+	}
+	return int(unix.SignalNum(name))
+}
+
+// firstRealTime is SIGRTMIN as libc has it.
+const firstRealTime = 34
 
 // record is a container as its labels have it.
 type record struct {
@@ -45,6 +79,7 @@ func (r record) cgroup() string { return path.Join(r.parent, r.status.ID) }
 // parseRecord reads labels. Pure.
 func parseRecord(id string, labels map[string]string, created time.Time) record {
 	attempt, _ := strconv.Atoi(labels[labelAttempt])
+	stopSignal, _ := strconv.Atoi(labels[labelStopSignal])
 	rec := record{
 		parent: labels[labelCgroupParent],
 		status: rt.Status{
@@ -52,7 +87,8 @@ func parseRecord(id string, labels map[string]string, created time.Time) record 
 			Pod:  rt.PodRef{UID: labels[labelPodUID], Namespace: labels[labelPodNamespace], Name: labels[labelPodName]},
 			Name: labels[labelName], Attempt: attempt, SpecHash: labels[labelSpecHash],
 			Image: labels[labelImage], ImageID: labels[labelImageID],
-			CreatedAt: created, StartedAt: parseTime(labels[labelStarted]), State: rt.Created,
+			StopSignal: stopSignal,
+			CreatedAt:  created, StartedAt: parseTime(labels[labelStarted]), State: rt.Created,
 		},
 	}
 	if finished, noted := labels[labelFinished]; noted {

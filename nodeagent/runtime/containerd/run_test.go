@@ -218,7 +218,7 @@ func TestStartRefused(t *testing.T) {
 	}{
 		"missing program": {missing, rt.ErrStart, "no-such-program"},
 		"missing source":  {badMount, rt.ErrStart, "/no/such/source"},
-		"root refused":    {root, rt.ErrStart, "runAsNonRoot"},
+		"root refused":    {root, rt.ErrConfig, "runAsNonRoot"},
 		"no image":        {noImage, rt.ErrImageNotFound, "evenkeel.io/none:1"},
 		"bad reference":   {badName, rt.ErrInvalidImage, "NOT A NAME"},
 	} {

@@ -43,6 +43,9 @@ func buildSpec(c rt.Container, img image, who runAs, m machine, devices []specs.
 			CgroupsPath: path.Join(c.CgroupParent, c.ID),
 			Namespaces:  buildNamespaces(c.Namespaces, m.unified),
 			Resources:   buildResources(c.Resources, m.swap),
+			Sysctl:      c.Sysctls,
+
+			RootfsPropagation: rootPropagation(c.Mounts),
 		},
 	}
 	if adj := c.Resources.OOMScoreAdj; adj != 0 {
@@ -52,7 +55,7 @@ func buildSpec(c rt.Container, img image, who runAs, m machine, devices []specs.
 	if c.Security.Privileged {
 		openMachine(spec, devices)
 	} else {
-		confine(spec)
+		confine(spec, c.Security)
 	}
 	return spec
 }
@@ -85,14 +88,14 @@ func hasEnv(env []string, name string) bool {
 	return slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
 }
 
-// buildNamespaces joins what is pinned. The host's network is having no
-// network namespace of one's own.
+// buildNamespaces joins what is pinned. The host's is having none of one's own.
 func buildNamespaces(n rt.Namespaces, unified bool) []specs.LinuxNamespace {
-	list := []specs.LinuxNamespace{
-		{Type: specs.PIDNamespace},
-		{Type: specs.MountNamespace},
-		{Type: specs.IPCNamespace, Path: n.IPC},
-		{Type: specs.UTSNamespace, Path: n.UTS},
+	list := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UTSNamespace, Path: n.UTS}}
+	if !n.HostPID {
+		list = append(list, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: n.PID})
+	}
+	if !n.HostIPC {
+		list = append(list, specs.LinuxNamespace{Type: specs.IPCNamespace, Path: n.IPC})
 	}
 	if n.Net != "" {
 		list = append(list, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: n.Net})
@@ -128,7 +131,13 @@ func buildResources(want rt.Resources, swap bool) *specs.LinuxResources {
 }
 
 // confine hides what of the kernel an ordinary container has no business with.
-func confine(spec *specs.Spec) {
+func confine(spec *specs.Spec, sec rt.Security) {
+	if !sec.Seccomp.Unconfined {
+		limitCalls(spec)
+	}
+	if sec.UnmaskedProc {
+		return
+	}
 	spec.Linux.MaskedPaths = []string{
 		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
 		"/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
@@ -137,6 +146,10 @@ func confine(spec *specs.Spec) {
 	spec.Linux.ReadonlyPaths = []string{
 		"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
 	}
+}
+
+// limitCalls sets the runtime's own profile.
+func limitCalls(spec *specs.Spec) {
 	spec.Linux.Seccomp = seccomp.DefaultProfile(spec)
 	// The OCI runtime compiles the profile once for each architecture, which is
 	// a good part of a container's start. x32 is off in distributions' kernels.

@@ -45,7 +45,7 @@ func (r *Runtime) Start(ctx context.Context, c rt.Container) error {
 		return fmt.Errorf("start %s: %w", c.ID, err)
 	}
 	defer r.hold(c)()
-	return r.create(ctx, c, img, spec)
+	return r.create(ctx, c, img, spec, func() ([]mount.Mount, error) { return r.prepare(ctx, c.ID, img) })
 }
 
 func validate(c rt.Container) error {
@@ -73,7 +73,13 @@ func (r *Runtime) spec(ctx context.Context, c rt.Container, img image) (*specs.S
 			return nil, fmt.Errorf("list the machine's devices: %w", err)
 		}
 	}
-	return buildSpec(c, img, who, r.machine, devices), nil
+	spec := buildSpec(c, img, who, r.machine, devices)
+	if c.Security.Seccomp.Profile != "" && spec.Linux.Seccomp != nil {
+		if spec.Linux.Seccomp, err = readSeccomp(c.Security.Seccomp.Profile); err != nil {
+			return nil, err
+		}
+	}
+	return spec, nil
 }
 
 // hold keeps a container's parent cgroup from being removed as empty, and the
@@ -89,13 +95,17 @@ func (r *Runtime) hold(c rt.Container) (release func()) {
 		delete(r.starting, c.ID)
 		if r.parents[c.CgroupParent]--; r.parents[c.CgroupParent] == 0 {
 			delete(r.parents, c.CgroupParent)
+			r.cgroups.removeEmpty(c.CgroupParent) // which it is after a start that failed
 		}
 	}
 }
 
 // create writes the record first: it is what keeps containerd's garbage
 // collector from the snapshot, and what tells a successor to clean up.
-func (r *Runtime) create(ctx context.Context, c rt.Container, img image, spec *specs.Spec) (err error) {
+func (r *Runtime) create(ctx context.Context, c rt.Container, img image, spec *specs.Spec, root func() ([]mount.Mount, error)) (err error) {
+	if err := r.cgroups.shape(c.CgroupParent, c.PodResources, r.machine.swap); err != nil {
+		return fmt.Errorf("start %s: %w", c.ID, err)
+	}
 	labels := containerLabels(c, img)
 	if err := r.createRecord(ctx, c, img, spec, labels); err != nil {
 		return err
@@ -105,7 +115,7 @@ func (r *Runtime) create(ctx context.Context, c rt.Container, img image, spec *s
 			err = errors.Join(err, r.rollback(ctx, c))
 		}
 	}()
-	mounts, err := r.prepare(ctx, c.ID, img)
+	mounts, err := root()
 	if err != nil {
 		return err
 	}

@@ -135,6 +135,21 @@ func (r *Runtime) Start(ctx context.Context, spec rt.Container) error {
 	return nil
 }
 
+// StartInit implements runtime.Runtime. It counts as "StartInit".
+func (r *Runtime) StartInit(ctx context.Context, spec rt.Container) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.enterLocked(ctx, "StartInit"); err != nil {
+		return 0, err
+	}
+	r.pid++
+	now := time.Now()
+	r.containers[spec.ID] = &container{spec: spec, status: rt.Status{
+		ID: spec.ID, Pod: spec.Pod, Name: spec.Name, Attempt: spec.Attempt, State: rt.Running, PID: r.pid, CreatedAt: now, StartedAt: now,
+	}}
+	return r.pid, nil
+}
+
 // Signal implements runtime.Runtime: SIGTERM and SIGKILL end a container.
 func (r *Runtime) Signal(ctx context.Context, id string, signal int) error {
 	r.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -51,6 +52,42 @@ func main() {
 			panic(err)
 		}
 		time.Sleep(time.Hour)
+	case "orphan": // a child that ends after its parent, to be reaped by an init
+		if err := exec.Command("/tool", "exit", "0").Start(); err != nil {
+			panic(err)
+		}
+		if err := exec.Command("/tool", "nap").Start(); err != nil {
+			panic(err)
+		}
+	case "nap":
+		time.Sleep(100 * time.Millisecond)
+	case "ps":
+		time.Sleep(300 * time.Millisecond)
+		stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+		for _, name := range stats {
+			data, _ := os.ReadFile(name)
+			fields := strings.Fields(string(data))
+			if len(fields) > 2 {
+				fmt.Println(fields[0], strings.Trim(fields[1], "()"), fields[2])
+			}
+		}
+	case "mkdir":
+		if err := os.Mkdir(os.Args[2], 0o755); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	case "await": // a file
+		for {
+			if _, err := os.Stat(os.Args[2]); err == nil {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	case "mount":
+		if err := syscall.Mount("tmpfs", os.Args[2], "tmpfs", 0, ""); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 	case "id":
 		groups, _ := os.Getgroups()
 		cwd, _ := os.Getwd()
