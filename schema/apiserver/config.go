@@ -10,6 +10,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -42,6 +43,10 @@ type Config struct {
 	Audiences     authenticator.Audiences
 	Authorizer    authorizer.Authorizer
 	Rules         authorizer.RuleResolver
+
+	// Admission may refuse a write that the Authorizer lets through: one that
+	// gives rights which its writer does not have. Nil: none.
+	Admission admission.Interface
 
 	// Audit takes a record of each request that AuditPolicy wants. Nil: none.
 	Audit       audit.Backend

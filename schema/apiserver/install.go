@@ -7,8 +7,11 @@ import (
 	kschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/apiserver/node"
+	"github.com/evenkeel/evenkeel/schema/apiserver/reviews"
 	"github.com/evenkeel/evenkeel/schema/apiserver/scheme"
 	"github.com/evenkeel/evenkeel/schema/apiserver/storage"
 	"github.com/evenkeel/evenkeel/schema/apiserver/tables"
@@ -76,5 +79,36 @@ func (s *Server) resources() resources {
 	out.add(core, "pods/eviction", storage.NewEviction(cfg))
 	out.add(core, "pods/ephemeralcontainers", storage.NewEphemeralContainers(cfg))
 	out.add(eventsv1.SchemeGroupVersion, "events", storage.NewEvents(cfg))
+	s.addNode(out)
+	s.addReviews(out)
+	if accounts := out[core]["serviceaccounts"]; accounts != nil && s.cfg.Token != nil {
+		out.add(core, "serviceaccounts/token", storage.NewTokens(accounts, s.cfg.Token))
+	}
 	return out
+}
+
+// addNode adds what nodes' agents answer.
+func (s *Server) addNode(to resources) {
+	cfg := &node.Config{Get: s.cfg.Registries.Get, Hub: s.hub, Kubelet: s.cfg.Kubelet, Authorizer: s.cfg.Authorizer}
+	core := schema.Pods.GVK.GroupVersion()
+	to.add(core, "pods/log", node.NewLogs(cfg))
+	to.add(core, "pods/exec", node.NewExec(cfg))
+	to.add(core, "pods/attach", node.NewAttach(cfg))
+	to.add(core, "pods/portforward", node.NewPortForward(cfg))
+	if s.cfg.Kubelet != nil {
+		to.add(metricsv1beta1.SchemeGroupVersion, "nodes", node.NewNodeMetrics(cfg))
+		to.add(metricsv1beta1.SchemeGroupVersion, "pods", node.NewPodMetrics(cfg))
+	}
+}
+
+// addReviews adds what answers who somebody is and what they may do.
+func (s *Server) addReviews(to resources) {
+	all := reviews.New(reviews.Config{
+		Authenticator: s.cfg.Authenticator, Audiences: s.cfg.Audiences, Authorizer: s.cfg.Authorizer, Rules: s.cfg.Rules,
+	})
+	for gv, byResource := range all {
+		for resource, storage := range byResource {
+			to.add(gv, resource, storage)
+		}
+	}
 }

@@ -84,6 +84,7 @@ func (s *Server) genericConfig() *genericapiserver.Config {
 	c.LoopbackClientConfig = &restclient.Config{} // nothing in here calls itself
 	c.Authentication = genericapiserver.AuthenticationInfo{Authenticator: s.cfg.Authenticator, APIAudiences: s.cfg.Audiences}
 	c.Authorization = genericapiserver.AuthorizationInfo{Authorizer: s.cfg.Authorizer}
+	c.AdmissionControl = s.cfg.Admission
 	c.AuditBackend, c.AuditPolicyRuleEvaluator = s.cfg.Audit, s.cfg.AuditPolicy
 	c.EnableProfiling = false
 	c.StorageObjectCountTracker = nil // belongs to priority and fairness
