@@ -12,9 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,9 +40,13 @@ type Source struct {
 	path string // absolute
 	name string
 
-	mu     sync.Mutex
-	known  map[string]known // by path relative to the root
-	device uint64           // of the root when it last had files
+	mu       sync.Mutex
+	listings map[string]listing // by path
+	scratch  []byte             // for the next listing
+	last     []found            // sorted, without content
+	snap     manifests.Snapshot // of last
+	leftOut  string             // of last
+	device   uint64             // of the root when it last had files
 }
 
 var _ manifests.Source = (*Source)(nil)
@@ -61,7 +63,7 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Source{cfg: cfg, path: path, name: manifests.SourceName(path), known: map[string]known{}}, nil
+	return &Source{cfg: cfg, path: path, name: manifests.SourceName(path), listings: map[string]listing{}}, nil
 }
 
 // Name identifies the directory by its absolute path.
@@ -83,7 +85,7 @@ func (s *Source) Snapshot(ctx context.Context) (manifests.Snapshot, error) {
 		if err != nil {
 			return manifests.Snapshot{}, manifests.Unavailable(fmt.Errorf("read directory %s: %w", s.path, err))
 		}
-		return s.snapshot(look), nil // settled, or written to without pause
+		return s.snapshotLocked(look), nil // settled, or written to without pause
 	}
 }
 
@@ -110,9 +112,11 @@ func (s *Source) ignored(path string) bool {
 // watched lists every directory that files come from, and the one above the
 // root, in which the root itself may be replaced.
 func (s *Source) watched() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	dirs := []string{s.path, filepath.Dir(s.path)}
 	// A directory that cannot be read is Snapshot's to complain of.
-	_ = s.walk(context.Background(), func(e entry) error {
+	_ = s.walkLocked(context.Background(), func(e entry) error {
 		if e.dir {
 			dirs = append(dirs, e.path)
 		} else if e.link {
@@ -126,106 +130,6 @@ func (s *Source) watched() []string {
 		dirs = append(dirs, filepath.Dir(real))
 	}
 	return dirs
-}
-
-// entry is a directory, a file that may hold manifests, or an asset.
-type entry struct {
-	path  string // on disk
-	rel   string // from the root, with slashes
-	dir   bool
-	link  bool
-	asset bool
-}
-
-// walk visits directories, manifest files and assets in order of name. Links
-// are followed, each directory only once.
-func (s *Source) walk(ctx context.Context, visit func(entry) error) error {
-	seen := map[string]bool{}
-	var into descend
-	into = func(path, rel string, link, assets bool) error {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		real, err := filepath.EvalSymlinks(path)
-		if err != nil {
-			return err
-		}
-		if seen[real] {
-			return nil
-		}
-		seen[real] = true
-		if err := visit(entry{path: real, rel: rel, dir: true, link: link}); err != nil {
-			return err
-		}
-		items, err := os.ReadDir(path)
-		if err != nil {
-			return err
-		}
-		assets = assets || slices.ContainsFunc(items, func(item os.DirEntry) bool { return manifests.IsKustomization(item.Name()) })
-		for _, item := range items {
-			hidden := strings.HasPrefix(item.Name(), ".")
-			if hidden && (!assets || !item.Type().IsRegular()) {
-				continue
-			}
-			if err := s.item(item, filepath.Join(path, item.Name()), join(rel, item.Name()), assets, visit, into); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return into(s.path, "", false, false)
-}
-
-// descend visits what lies in a directory; assets says that a kustomization
-// lies above.
-type descend func(path, rel string, link, assets bool) error
-
-func (s *Source) item(item os.DirEntry, path, rel string, assets bool, visit func(entry) error, into descend) error {
-	link := item.Type()&os.ModeSymlink != 0
-	isDir := item.IsDir()
-	if link {
-		info, err := os.Stat(path)
-		switch {
-		case err == nil:
-			isDir = info.IsDir()
-		case !manifests.HasManifestName(rel):
-			return nil // a broken link to something else
-		default:
-			return err
-		}
-	}
-	if isDir {
-		return into(path, rel, link, assets)
-	}
-	if manifests.HasManifestName(rel) {
-		return visit(entry{path: path, rel: rel, link: link})
-	}
-	if !assets || !manifests.HasAssetName(rel) || !s.holds(path) {
-		return nil
-	}
-	return visit(entry{path: path, rel: rel, link: link, asset: true})
-}
-
-// holds reports whether a path leads to a regular file within the root: a link
-// may not bring in just any file of the machine.
-func (s *Source) holds(path string) bool {
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return false
-	}
-	root, err := filepath.EvalSymlinks(s.path)
-	if err != nil || !strings.HasPrefix(real, strings.TrimSuffix(root, "/")+"/") {
-		return false
-	}
-	info, err := os.Stat(real)
-	return err == nil && info.Mode().IsRegular()
-}
-
-func join(rel, name string) string {
-	if rel == "" {
-		return name
-	}
-	return rel + "/" + name
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

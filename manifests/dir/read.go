@@ -1,7 +1,6 @@
 package dir
 
 import (
-	"errors"
 	"io/fs"
 	"syscall"
 )
@@ -26,15 +25,6 @@ func readFile(path string, size int64) ([]byte, error) {
 		}
 		if data = data[:len(data)+n]; len(data) == cap(data) {
 			data = append(data, 0)[:len(data)]
-		}
-	}
-}
-
-// again repeats a call that a signal interrupts.
-func again(call func() (int, error)) (int, error) {
-	for {
-		if n, err := call(); !errors.Is(err, syscall.EINTR) {
-			return n, err
 		}
 	}
 }

@@ -37,22 +37,6 @@ const (
 	reading = 4
 )
 
-// known is what is remembered of a file, so that it need not be read again.
-type known struct {
-	size         int64
-	mtime, ctime int64 // ns
-	inode, dev   uint64
-	hash         string
-
-	// sure is set when the file was left alone for long enough before it was
-	// read that a later change must show in its times.
-	sure bool
-}
-
-func (k known) same(o known) bool {
-	return k.sure && k.size == o.size && k.mtime == o.mtime && k.ctime == o.ctime && k.inode == o.inode && k.dev == o.dev
-}
-
 // scanned is one look at the directory.
 type scanned struct {
 	files    []found
@@ -63,85 +47,49 @@ type scanned struct {
 type found struct {
 	entry
 	known
-	data   []byte // if it has just been read
-	tooBig bool   // an asset that is not read
+	file   manifests.File // reads it again
+	data   []byte         // if it has just been read
+	tooBig bool           // an asset that is not read
 }
 
 // scanLocked looks at all files, and reads those that may have changed.
 func (s *Source) scanLocked(ctx context.Context) (scanned, error) {
-	look := scanned{youngest: time.Hour}
+	var look scanned
 	var device uint64
 	assets := 0
-	err := s.walk(ctx, func(e entry) error {
+	describe := newDescriber(ctx)
+	walked := s.walkLocked(ctx, func(e entry) error {
 		if e.dir {
 			if e.rel == "" {
 				device = deviceOf(e.path)
 			}
 			return nil
 		}
-		k, age, err := stat(e.path, e.asset)
-		if err != nil {
-			return err
-		}
-		f := found{entry: e, known: k, tooBig: e.asset && k.size > manifests.MaxAssetBytes}
 		if e.asset {
 			if assets++; assets > manifests.MaxAssets {
 				look.leftOut = cmp.Or(look.leftOut, e.rel)
 				return nil
 			}
 		}
-		look.files = append(look.files, f)
-		if age >= 0 {
-			look.youngest = min(look.youngest, age)
-		}
+		describe.add(e)
 		return nil
 	})
-	if err != nil {
+	var err error
+	look.files, look.youngest, err = describe.wait()
+	if err = cmp.Or(walked, err); err != nil {
 		return scanned{}, err
 	}
 	if len(look.files) == 0 && s.device != 0 && device != s.device {
 		return scanned{}, errors.New("it is empty and on another file system than before: is it mounted?")
 	}
+	slices.SortFunc(look.files, func(a, b found) int { return strings.Compare(a.rel, b.rel) })
 	if err := s.readLocked(ctx, look.files); err != nil {
 		return scanned{}, err
 	}
 	if len(look.files) > 0 {
 		s.device = device
 	}
-	slices.SortFunc(look.files, func(a, b found) int { return strings.Compare(a.rel, b.rel) })
 	return look, nil
-}
-
-// stat describes a file and says how long ago it was changed; a time in the
-// future, of a clock not ours, is as good as long ago.
-func stat(path string, asset bool) (known, time.Duration, error) {
-	now := time.Now()
-	info, err := os.Stat(path)
-	if err != nil {
-		return known{}, 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return known{}, 0, fmt.Errorf("%s is no regular file", path)
-	}
-	if info.Size() > maxFile && !asset {
-		return known{}, 0, fmt.Errorf("%s has %d bytes, at most %d are read", path, info.Size(), maxFile)
-	}
-	k := known{size: info.Size(), mtime: info.ModTime().UnixNano()}
-	changed := info.ModTime()
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		k.ctime, k.inode, k.dev = st.Ctim.Nano(), st.Ino, uint64(st.Dev)
-		changed = later(changed, time.Unix(0, k.ctime))
-	}
-	age := now.Sub(changed)
-	k.sure = age > settle
-	return k, age, nil
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 func deviceOf(path string) uint64 {
@@ -157,33 +105,51 @@ func deviceOf(path string) uint64 {
 func (s *Source) readLocked(ctx context.Context, files []found) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(reading)
-	for i := range files {
-		f := &files[i]
-		if f.tooBig {
+	s.pairLocked(files, func(f, before *found) {
+		f.tooBig = f.asset && f.size > manifests.MaxAssetBytes
+		switch {
+		case f.tooBig:
 			f.hash = fmt.Sprintf("unread:%d:%d", f.size, f.mtime)
-			continue
-		}
-		if k, ok := s.known[f.rel]; ok && k.same(f.known) {
-			f.hash = k.hash
-			continue
-		}
-		group.Go(func() error {
-			if err := context.Cause(ctx); err != nil {
+		case before != nil && before.same(f.known):
+			f.hash, f.data = before.hash, before.data
+		default:
+			group.Go(func() error {
+				if err := context.Cause(ctx); err != nil {
+					return err
+				}
+				data, err := readFile(f.path, f.size)
+				f.data, f.hash = data, hashOf(data)
 				return err
-			}
-			data, err := readFile(f.path, f.size)
-			f.data, f.hash = data, hashOf(data)
-			return err
-		})
-	}
+			})
+		}
+	})
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	s.known = make(map[string]known, len(files))
-	for _, f := range files {
-		s.known[f.rel] = f.known
-	}
+	s.pairLocked(files, func(f, before *found) {
+		if before != nil && before.hash == f.hash && before.asset == f.asset {
+			f.file = before.file
+		}
+	})
+	s.last = files
 	return nil
+}
+
+// pairLocked calls visit with each file and what it was at the last look, or
+// nil.
+func (s *Source) pairLocked(files []found, visit func(f, before *found)) {
+	last := s.last
+	for i := range files {
+		f := &files[i]
+		for len(last) > 0 && last[0].rel < f.rel {
+			last = last[1:]
+		}
+		if len(last) > 0 && last[0].rel == f.rel && last[0].path == f.path {
+			visit(f, &last[0])
+		} else {
+			visit(f, nil)
+		}
+	}
 }
 
 func hashOf(data []byte) string {
@@ -191,42 +157,89 @@ func hashOf(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// snapshot makes a snapshot of what was found.
-func (s *Source) snapshot(look scanned) manifests.Snapshot {
+// snapshotLocked makes a snapshot of what was found: the one before, where
+// nothing else was. It remembers it without the content.
+func (s *Source) snapshotLocked(look scanned) manifests.Snapshot {
+	same := s.snap.Tree != "" && look.leftOut == s.leftOut && len(s.snap.Files)+len(s.snap.Assets) == len(look.files)
+	for i := range look.files {
+		same = same && look.files[i].file.Read != nil
+	}
+	if !same {
+		s.snap = s.remakeLocked(look)
+		s.leftOut = look.leftOut
+	}
+	return s.withContentLocked()
+}
+
+func (s *Source) remakeLocked(look scanned) manifests.Snapshot {
 	snap := manifests.Snapshot{Source: s.name, Location: s.path, Files: make([]manifests.File, 0, len(look.files))}
-	tree := sha256.New()
-	held := 0
-	for _, f := range look.files {
-		if held += len(f.data); held > maxHeld {
-			f.data = nil
+	for i := range look.files {
+		f := &look.files[i]
+		if f.file.Read == nil {
+			f.file = f.unread()
 		}
-		file := manifests.File{Path: f.rel, Hash: f.hash, Read: reader(f.path, f.hash, f.data)}
-		switch {
-		case f.tooBig:
-			file.Read = func() ([]byte, error) { return nil, manifests.AssetTooBig(f.size) }
-			fallthrough
-		case f.asset:
-			snap.Assets = append(snap.Assets, file)
-		default:
-			snap.Files = append(snap.Files, file)
+		if f.asset {
+			snap.Assets = append(snap.Assets, f.file)
+		} else {
+			snap.Files = append(snap.Files, f.file)
 		}
-		fmt.Fprintf(tree, "%s\x00%s\n", f.rel, f.hash)
 	}
 	if look.leftOut != "" {
 		snap.Findings = manifests.Diagnostics{manifests.AssetsLeftOut(s.name, look.leftOut)}
-		fmt.Fprintf(tree, "%s\x00left out\n", look.leftOut)
 	}
-	snap.Tree = hex.EncodeToString(tree.Sum(nil))
+	snap.Tree = look.tree()
 	snap.Revision = snap.Tree
 	return snap
 }
 
-// reader returns what a snapshot's file reads with: content that was kept, or
-// the file again if it is still the same.
-func reader(path, hash string, data []byte) func() ([]byte, error) {
-	if data != nil {
-		return func() ([]byte, error) { return bytes.Clone(data), nil }
+// unread is a file that is read when it is asked for.
+func (f *found) unread() manifests.File {
+	file := manifests.File{Path: f.rel, Hash: f.hash, Read: reader(f.path, f.hash)}
+	if f.tooBig {
+		size := f.size
+		file.Read = func() ([]byte, error) { return nil, manifests.AssetTooBig(size) }
 	}
+	return file
+}
+
+// tree is a hash of all paths and hashes.
+func (look *scanned) tree() string {
+	var text []byte
+	for i := range look.files {
+		f := &look.files[i]
+		text = append(append(append(append(text, f.rel...), 0), f.hash...), '\n')
+	}
+	if look.leftOut != "" {
+		text = append(append(text, look.leftOut...), "\x00left out\n"...)
+	}
+	return hashOf(text)
+}
+
+// withContentLocked is the snapshot with what has just been read, so that it
+// need not be read again. It is let go of here.
+func (s *Source) withContentLocked() manifests.Snapshot {
+	snap := s.snap
+	snap.Files, snap.Assets = slices.Clone(snap.Files), slices.Clone(snap.Assets)
+	files, assets := snap.Files, snap.Assets
+	held := 0
+	for i := range s.last {
+		f := &s.last[i]
+		next := &files
+		if f.asset {
+			next = &assets
+		}
+		if data := f.data; data != nil && held+len(data) <= maxHeld {
+			held += len(data)
+			(*next)[0].Read = func() ([]byte, error) { return bytes.Clone(data), nil }
+		}
+		f.data = nil
+		*next = (*next)[1:]
+	}
+	return snap
+}
+
+// reader reads a file again if it is still the same.
+func reader(path, hash string) func() ([]byte, error) {
 	return func() ([]byte, error) {
 		again, err := os.ReadFile(path)
 		if err != nil {
