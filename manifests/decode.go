@@ -104,7 +104,8 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, p *plan, f *support.F
 			continue
 		}
 		pr.key = field.name // one string for all objects
-		child := d.enter(pr, at)
+		stands := standsAt(pr)
+		child := d.places.addField(at, field, d.line(stands), stands.Column)
 		below := f.Child(pr.key)
 		if root && (pr.key == "apiVersion" || pr.key == "kind") {
 			below = support.Everything
@@ -143,7 +144,8 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, p *plan, f *support.Fie
 	m := reflect.MakeMapWithSize(v.Type(), len(pairs))
 	key, elem := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
 	for _, pr := range pairs {
-		child := d.enter(pr, at)
+		stands := standsAt(pr)
+		child := d.places.addKey(at, pr.key, d.line(stands), stands.Column)
 		below := f.Child(pr.key)
 		if below == nil {
 			d.report(pr.keyNode, Diagnostic{Code: codeUnsupported, Message: "valid Kubernetes, not supported here yet: " + d.places.path(child)})
@@ -171,7 +173,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, p *plan, f *support.Field,
 			d.json = append(d.json, ',')
 		}
 		item, aliased := follow(item)
-		child := d.places.add(at, "", i, d.line(item), item.Column)
+		child := d.places.add(at, i, d.line(item), item.Column)
 		if isNull(item) {
 			d.zero(p.elem)
 			continue
@@ -191,13 +193,13 @@ func (d *decoder) descend(pr pair, v reflect.Value, p *plan, f *support.Field, a
 	d.value(pr.value, v, p, f, at)
 }
 
-// enter notes the place of a key: its value's if that is a scalar.
-func (d *decoder) enter(pr pair, at int32) int32 {
-	n := pr.keyNode
+// standsAt is the node that is the place of a key: its value if that is a
+// scalar.
+func standsAt(pr pair) *yaml.Node {
 	if pr.value.Kind == yaml.ScalarNode && !isNull(pr.value) {
-		n = pr.value
+		return pr.value
 	}
-	return d.places.add(at, pr.key, 0, d.line(n), n.Column)
+	return pr.keyNode
 }
 
 func (d *decoder) key(first int, name string) {

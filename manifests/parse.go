@@ -175,7 +175,7 @@ func (p *parser) object(n *yaml.Node, h header) {
 	obj := h.kind.New()
 	d.json, d.places = p.scratch.json[:0], p.scratch.places.empty()
 	defer func() { p.scratch.json, p.scratch.places = d.json, d.places }()
-	d.places.add(-1, "", 0, d.line(n), n.Column)
+	d.places.add(-1, 0, d.line(n), n.Column)
 	v := reflect.ValueOf(obj).Elem()
 	before := len(p.findings)
 	d.value(n, v, planFor(v.Type()), support.For(h.kind.Resource), 0)

@@ -11,7 +11,7 @@ import (
 // place is its value's if that is a scalar, and otherwise its own.
 // It holds no pointer, so that many of them cost the garbage collector nothing.
 type place struct {
-	at     int32 // where the name of a field or key begins; the index of a list item
+	at     int32 // where the name of a key begins; below 0, which field's name it is; the index of a list item
 	length int32 // of the name; 0 for a list item
 	parent int32
 	line   int32
@@ -22,7 +22,7 @@ type place struct {
 // the object itself.
 type places struct {
 	all   []place
-	names []byte // what the places are called, often several in the same bytes
+	names []byte // what keys are called, often several in the same bytes
 }
 
 // sharedNames is within how many bytes a name is looked for before it is
@@ -31,11 +31,26 @@ const sharedNames = 512
 
 type lineColumn struct{ line, column int }
 
-func (p *places) add(parent int32, name string, index int, line, column int) int32 {
-	pl := place{at: int32(index), length: int32(len(name)), parent: parent, line: int32(line), column: int32(column)}
+// add notes the place of a list item, or of the object itself.
+func (p *places) add(parent int32, index, line, column int) int32 {
+	return p.put(place{at: int32(index), parent: parent, line: int32(line), column: int32(column)})
+}
+
+// addKey notes the place of a key of a map.
+func (p *places) addKey(parent int32, name string, line, column int) int32 {
+	pl := place{length: int32(len(name)), parent: parent, line: int32(line), column: int32(column)}
 	if name != "" {
 		pl.at = p.write(name)
 	}
+	return p.put(pl)
+}
+
+// addField notes the place of a field.
+func (p *places) addField(parent int32, f *fieldPlan, line, column int) int32 {
+	return p.put(place{at: -1 - f.number, length: int32(len(f.name)), parent: parent, line: int32(line), column: int32(column)})
+}
+
+func (p *places) put(pl place) int32 {
 	p.all = append(p.all, pl)
 	return int32(len(p.all) - 1)
 }
@@ -51,8 +66,11 @@ func (p *places) write(name string) int32 {
 
 // name is a place's field or key, "" for a list item.
 func (p *places) name(pl place) string {
-	if pl.length == 0 {
+	switch {
+	case pl.length == 0:
 		return ""
+	case pl.at < 0:
+		return fieldName(-1 - pl.at)
 	}
 	return string(p.names[pl.at : pl.at+pl.length])
 }

@@ -48,9 +48,35 @@ type plan struct {
 }
 
 type fieldPlan struct {
-	name  string
-	index []int
-	plan  *plan
+	name   string
+	number int32 // of the name
+	index  []int
+	plan   *plan
+}
+
+// fieldNames are the names of all fields, each with a number for good.
+var fieldNames = struct {
+	sync.RWMutex
+	all     []string
+	numbers map[string]int32
+}{numbers: map[string]int32{}}
+
+func numberField(name string) int32 {
+	fieldNames.Lock()
+	defer fieldNames.Unlock()
+	number, ok := fieldNames.numbers[name]
+	if !ok {
+		number = int32(len(fieldNames.all))
+		fieldNames.numbers[name] = number
+		fieldNames.all = append(fieldNames.all, name)
+	}
+	return number
+}
+
+func fieldName(number int32) string {
+	fieldNames.RLock()
+	defer fieldNames.RUnlock()
+	return fieldNames.all[number]
 }
 
 var plans = struct {
@@ -113,7 +139,7 @@ func (p *plan) addFieldsLocked(t reflect.Type, above []int) {
 		case name == "" && sf.Anonymous:
 			p.addFieldsLocked(sf.Type, index)
 		default:
-			p.fields[name] = &fieldPlan{name: name, index: index, plan: planLocked(sf.Type)}
+			p.fields[name] = &fieldPlan{name: name, number: numberField(name), index: index, plan: planLocked(sf.Type)}
 		}
 	}
 }
