@@ -16,12 +16,14 @@ type nodePressure struct {
 	since  map[corev1.NodeConditionType]time.Time
 }
 
-// pressureConditions are worded as the kubelet words them.
-var pressureConditions = []struct {
+// pressureCondition is a condition in the kubelet's words.
+type pressureCondition struct {
 	kind                          corev1.NodeConditionType
 	reason, message               string // while it is so
 	reasonWithout, messageWithout string
-}{
+}
+
+var pressureConditions = []pressureCondition{
 	{corev1.NodeMemoryPressure, "KubeletHasInsufficientMemory", "the node has insufficient memory available", "KubeletHasSufficientMemory", "the node has sufficient memory available"},
 	{corev1.NodeDiskPressure, "KubeletHasDiskPressure", "the node has disk pressure", "KubeletHasNoDiskPressure", "the node has no disk pressure"},
 	{corev1.NodePIDPressure, "KubeletHasInsufficientPID", "the node has insufficient PID available", "KubeletHasSufficientPID", "the node has sufficient PID available"},
@@ -47,16 +49,16 @@ func (p *nodePressure) beginLocked() {
 	}
 }
 
-// adopt takes over what an earlier process said, before anything was measured.
+// adopt takes over since when it is so from what an earlier process said.
 func (p *nodePressure) adopt(conditions []corev1.NodeCondition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.beginLocked()
 	for _, c := range conditions {
-		for _, known := range pressureConditions {
-			if known.kind == c.Type && p.since[c.Type].IsZero() {
-				p.active[c.Type], p.since[c.Type] = c.Status == corev1.ConditionTrue, c.LastTransitionTime.Time
-			}
+		ours := slices.ContainsFunc(pressureConditions, func(known pressureCondition) bool { return known.kind == c.Type })
+		is := c.Status == corev1.ConditionTrue
+		if ours && (p.since[c.Type].IsZero() || p.active[c.Type] == is) {
+			p.active[c.Type], p.since[c.Type] = is, c.LastTransitionTime.Time
 		}
 	}
 }
