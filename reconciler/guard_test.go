@@ -1,7 +1,10 @@
 package reconciler
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -131,6 +134,60 @@ func TestApprovalIsOfOnePlanOnly(t *testing.T) {
 		if head.Result != Applied || head.Plan != "" {
 			t.Errorf("after the deletion was taken back: %+v", head)
 		}
+	})
+}
+
+// dying is a store that takes some more transactions that apply something, and
+// then none.
+type dying struct {
+	registry.Store
+	left    int
+	refused int
+}
+
+var errDead = errors.New("dead")
+
+func (d *dying) Commit(ctx context.Context, txn registry.Txn) (int64, error) {
+	if slices.ContainsFunc(txn.Ops, func(op registry.Op) bool { return strings.HasPrefix(op.Key, schema.ConfigMaps.Prefix("")) }) {
+		if d.left == 0 {
+			d.refused++
+			return 0, errDead
+		}
+		d.left--
+	}
+	return d.Store.Commit(ctx, txn)
+}
+
+// TestApprovedPlanGoesOnAfterACrash cuts an approved plan off in the middle:
+// the next process applies what is left of it, which nobody has approved.
+func TestApprovedPlanGoesOnAfterACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTestbed(t)
+		src := &fakeSource{name: "src"}
+		src.set(many(400))
+		stop := b.run(src)
+		stop()
+		store := &dying{Store: b.store, left: 2}
+		b.regs = registry.New(store, registry.Config{Validator: Rules{}})
+		src.set(many(5))
+		stop = b.run(src)
+		if _, err := Approve(t.Context(), b.store, b.head("src").Plan, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		stop()
+		left := len(b.has(schema.ConfigMaps))
+		if left <= 5 || left == 400 || store.refused == 0 {
+			t.Fatalf("%d objects left, %d transactions refused: the plan was not cut off", left, store.refused)
+		}
+		b.regs = registry.New(b.store, registry.Config{Validator: Rules{}})
+		stop = b.run(src)
+		expect(t, "objects after the restart", 5, len(b.has(schema.ConfigMaps)))
+		expect(t, "result", Applied, b.head("src").Result)
+		src.set(many(0))
+		synctest.Wait()
+		expect(t, "result of the next plan", Held, b.head("src").Result)
+		stop()
 	})
 }
 

@@ -87,7 +87,6 @@ func (l *loop) accept() {
 	for source, set := range l.trying {
 		l.good[source] = set
 		delete(l.trying, source)
-		delete(l.passed, source)
 		l.mark(source, func(h *Head) {
 			if h.Revision != set.Revision {
 				h.Generation++

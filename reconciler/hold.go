@@ -19,10 +19,15 @@ type held struct {
 }
 
 // Approval is a person's word that a held plan may pass. It is in the store
-// until the plan is applied.
+// until the plan is applied, however many tries that takes, and of whichever
+// process: what is left of a plan that was cut off is another plan.
 type Approval struct {
 	Plan string    `json:"plan"` // hash
 	At   time.Time `json:"at"`
+
+	// Passed is the revision of which the plan has been let pass; "" as long as
+	// none has.
+	Passed string `json:"passed,omitempty"`
 }
 
 // Approve lets the held plan with a hash pass: the reconciler that runs on the
@@ -88,28 +93,38 @@ func (l *loop) takeApprovals() bool {
 }
 
 func (l *loop) approved(source, hash string) bool {
-	if slices.Contains(l.cfg.Approve, hash) {
-		return true
-	}
-	kv, ok := l.cfg.Mirror.RawKey(approvalPath(source))
+	return slices.Contains(l.cfg.Approve, hash) || l.approval(source).Plan == hash
+}
+
+// approval is what the store has of a source's, or none.
+func (l *loop) approval(source string) Approval {
 	var approval Approval
-	return ok && json.Unmarshal(kv.Value, &approval) == nil && approval.Plan == hash
+	if kv, ok := l.cfg.Mirror.RawKey(approvalPath(source)); ok {
+		if err := json.Unmarshal(kv.Value, &approval); err != nil {
+			return Approval{} // none can be read from it
+		}
+	}
+	return approval
 }
 
 // hold takes sources whose plan a guard does not let pass back to what is in
-// force. It reports whether there was one. A plan that was let pass once does
-// so until it is applied, however many tries that takes.
-func (l *loop) hold(ctx context.Context, plan *Plan) bool {
+// force. It reports whether there was one.
+func (l *loop) hold(ctx context.Context, plan *Plan) (bool, error) {
 	if len(l.trying) == 0 {
-		return false
+		return false, nil
 	}
 	plan.Guard(l.inventory, l.candidates(ctx), l.cfg.MaxDelete)
 	found := false
 	for _, h := range plan.Holds {
 		set := l.trying[h.Source]
-		version := set.Revision + "\x00" + set.Tree
-		if l.passed[h.Source] == version || l.approved(h.Source, h.Hash) {
-			l.passed[h.Source] = version
+		version := set.Revision + " " + set.Tree
+		if l.approval(h.Source).Passed == version {
+			continue
+		}
+		if l.approved(h.Source, h.Hash) {
+			if err := l.pass(ctx, h, version); err != nil {
+				return false, err
+			}
 			continue
 		}
 		l.mark(h.Source, func(head *Head) { head.Result, head.Plan, head.Message = Held, h.Hash, h.Message() })
@@ -117,7 +132,26 @@ func (l *loop) hold(ctx context.Context, plan *Plan) bool {
 		delete(l.trying, h.Source)
 		found = true
 	}
-	return found
+	return found, nil
+}
+
+// pass notes in the store that a plan was let pass, before anything of it is
+// applied.
+func (l *loop) pass(ctx context.Context, h Hold, version string) error {
+	approval := l.approval(h.Source)
+	if approval.Plan != h.Hash {
+		approval = Approval{Plan: h.Hash, At: time.Now().UTC()}
+	}
+	approval.Passed = version
+	op, err := putJSON(approvalPath(h.Source), approval)
+	if err != nil {
+		return err
+	}
+	_, revision, err := l.cfg.Registries.Commit(ctx, []registry.Write{{Raw: &op}})
+	if err != nil {
+		return fmt.Errorf("let plan %s of %s pass: %w", h.Hash, h.Source, err)
+	}
+	return l.cfg.Mirror.WaitFor(ctx, revision)
 }
 
 func (l *loop) candidates(ctx context.Context) map[string]Candidate {

@@ -27,17 +27,16 @@ type loop struct {
 	heads     map[string]Head
 	stored    map[string]Head // heads as the store has them
 	findings  map[string]manifests.Diagnostics
-	held      map[string]held   // what a guard does not let pass
-	passed    map[string]string // by source: the tree that an approval let pass
-	full      bool              // everything must be compared
-	unsure    bool              // the checks refused something
+	held      map[string]held // what a guard does not let pass
+	full      bool            // everything must be compared
+	unsure    bool            // the checks refused something
 }
 
 func newLoop(cfg Config) *loop {
 	return &loop{
 		cfg: cfg, inbox: newInbox(), loader: manifests.NewLoader(), metrics: newMetrics(cfg.Registerer),
 		snapshots: map[string]manifests.Snapshot{}, trying: map[string]*manifests.Set{}, good: map[string]*manifests.Set{},
-		tracker: NewTracker(cfg.Validator, cfg.Mirror.Get), findings: map[string]manifests.Diagnostics{}, held: map[string]held{}, passed: map[string]string{}, full: true,
+		tracker: NewTracker(cfg.Validator, cfg.Mirror.Get), findings: map[string]manifests.Diagnostics{}, held: map[string]held{}, full: true,
 	}
 }
 
@@ -177,8 +176,9 @@ func (l *loop) plan(ctx context.Context) (*Plan, error) {
 			return nil, err
 		}
 		if len(plan.Problems) == 0 {
-			if !l.hold(ctx, plan) {
-				return plan, nil
+			held, err := l.hold(ctx, plan)
+			if err != nil || !held {
+				return plan, err
 			}
 			l.tracker.Want(l.wanted()...)
 			continue
