@@ -187,7 +187,8 @@ func (s *Source) blobLocked(hash plumbing.Hash) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(r)
+	data := make([]byte, blob.Size)
+	_, err = io.ReadFull(r, data)
 	if err = errors.Join(err, r.Close()); err != nil {
 		return nil, err
 	}
