@@ -161,3 +161,45 @@ func TestCorpus(t *testing.T) {
 		t.Errorf("only %d of %d documents are read", read, len(all))
 	}
 }
+
+const manifest = `apiVersion: v1
+kind: ReplicationController
+metadata:
+  name: web # of the shop
+  labels: {app: web, "tier": front}
+spec:
+  replicas: 3
+  template:
+    spec:
+      containers:
+      - name: web
+        image: registry.example/shop/web:1.2.3
+        args: ["--listen=:8080", "--store=store.shop"]
+        command:
+          - sh
+          - -c
+          - |
+            exec web "$@"
+        resources:
+          limits:
+            cpu: 100m
+            memory: 64Mi
+`
+
+func BenchmarkRead(b *testing.B) {
+	b.Run("block", func(b *testing.B) {
+		var r Reader
+		for b.Loop() {
+			if _, ok := r.Read(manifest); !ok {
+				b.Fatal("not read")
+			}
+		}
+	})
+	b.Run("library", func(b *testing.B) {
+		for b.Loop() {
+			if library(manifest) == nil {
+				b.Fatal("not read")
+			}
+		}
+	})
+}
