@@ -45,9 +45,10 @@ A SOURCE is a directory, which is watched, or a git repository: a URL
 	c.etcd.AddFlags(cmd)
 	c.flags.AddSourceFlags(cmd)
 	c.flags.AddClusterFlags(cmd)
+	c.flags.API.AddAPIFlags(cmd)
 	c.dry.addFlags(cmd)
-	cmd.Flags().StringVar(&c.dataDir, "data-dir", "/var/lib/evenkeel", "directory of git caches")
-	cmd.AddCommand(newUp(), newDown(), newStatus(), newApprove(), newExport(), newExplain())
+	cmd.Flags().StringVar(&c.dataDir, "data-dir", "/var/lib/evenkeel", "directory of git caches and of the API's kubeconfig")
+	cmd.AddCommand(newUp(), newDown(), newStatus(), newApprove(), newExport(), newExplain(), newKubeconfig())
 	return cmd
 }
 
@@ -76,6 +77,7 @@ func (c *controlPlane) run(cmd *cobra.Command, places []string) error {
 	g.Go(func() error {
 		return control.Run(ctx, control.Config{
 			Flags: c.flags, Sources: sources, Store: store, Synced: logHead(logger), Logger: logger, Registerer: c.monitor.Registry,
+			DataDir: c.dataDir,
 		})
 	})
 	return g.Wait()

@@ -71,6 +71,15 @@ func (s *screen) synced(h reconciler.Head, findings manifests.Diagnostics) {
 	}
 }
 
+// serving is told that the API is served, and the path of its kubeconfig.
+func (s *screen) serving(config string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if config != "" {
+		s.printf("%s  kubectl --kubeconfig %s get pods -A\n", stamp(), config)
+	}
+}
+
 func stamp() string { return time.Now().Format("15:04:05.000") }
 
 // settle is how long changes are gathered into one line.

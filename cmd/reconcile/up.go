@@ -51,6 +51,7 @@ over without restarting one. ` + "`reconcile down`" + ` removes all that it made
 	u.etcd.AddFlags(cmd)
 	u.control.AddSourceFlags(cmd)
 	u.control.AddClusterFlags(cmd)
+	u.control.API.AddAPIFlags(cmd)
 	u.node.AddFlags(cmd)
 	u.services.AddFlags(cmd)
 	return cmd
@@ -112,6 +113,7 @@ func (u *up) serve(ctx context.Context, n *node.Node, store registry.Store, sour
 	g.Go(func() error {
 		return control.Run(ctx, control.Config{
 			Flags: u.control, Sources: sources, Store: store, Synced: screen.synced, Logger: logger, Registerer: u.monitor.Registry,
+			DataDir: u.node.DataDir, NodeIP: u.node.Addr(), Serving: screen.serving,
 		})
 	})
 	g.Go(func() error { return n.Run(ctx, store, u.monitor.Registry) })

@@ -40,6 +40,7 @@ type Flags struct {
 	Approve     []string
 	Ignore      []string
 	EvictAfter  time.Duration
+	API         APIFlags
 }
 
 // AddSourceFlags adds the flags that say how sources are read.
@@ -102,6 +103,10 @@ type Config struct {
 	Synced     func(reconciler.Head, manifests.Diagnostics)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+
+	DataDir string              // where the kubeconfig is written
+	NodeIP  netip.Addr          // of the node in this process, if there is one: its pods reach the API there
+	Serving func(config string) // if set, is told once that the API serves, and the kubeconfig's path or ""
 }
 
 // Run stands for election and runs the control plane while this process leads.
@@ -121,35 +126,68 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("--ignore: %w", err)
 	}
-	all := registry.New(cfg.Store, registry.Config{Validator: reconciler.Rules{}, ServiceCIDR: serviceCIDR})
-	election := registry.ElectionConfig{Store: cfg.Store, Role: "reconcile", ID: processID(), Dead: isDead, Logger: cfg.Logger}
-	return registry.Lead(ctx, election, func(ctx context.Context, fence registry.Guard) error {
-		return cfg.lead(ctx, all.Fenced(fence), podCIDR, off)
-	})
-}
-
-func (cfg Config) lead(ctx context.Context, regs *registry.Registries, podCIDR netip.Prefix, off check.Disabled) error {
-	cfg.Logger.Debug("leading", "id", processID())
-	mirror := registry.NewMirror(registry.MirrorConfig{Store: cfg.Store, Logger: cfg.Logger, Skip: skipped})
-	recorder := registry.NewRecorder(registry.RecorderConfig{Store: cfg.Store, Component: "reconcile", Logger: cfg.Logger})
-	registerer := prometheus.NewRegistry() // a second term registers anew
-	if err := cfg.Registerer.Register(registerer); err != nil {
+	if err := cfg.API.validate(); err != nil {
 		return err
 	}
-	defer cfg.Registerer.Unregister(registerer)
+	p := &plane{Config: cfg, podCIDR: podCIDR, off: off}
+	p.regs = registry.New(cfg.Store, registry.Config{Validator: reconciler.Rules{}, ServiceCIDR: serviceCIDR, ServiceAccounts: cfg.API.served()})
+	p.mirror = registry.NewMirror(registry.MirrorConfig{Store: cfg.Store, Logger: cfg.Logger, Skip: skipped})
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return mirror.Run(ctx) })
+	if cfg.API.served() {
+		if p.api, err = openAPI(ctx, cfg, p.regs, p.mirror, firstAddress(serviceCIDR)); err != nil {
+			return err
+		}
+		g.Go(func() error { return p.api.run(ctx) })
+	}
+	g.Go(func() error { return p.mirror.Run(ctx) })
+	election := registry.ElectionConfig{Store: cfg.Store, Role: "reconcile", ID: processID(), Dead: isDead, Logger: cfg.Logger}
+	g.Go(func() error { return registry.Lead(ctx, election, p.lead) })
+	return g.Wait()
+}
+
+// plane is a control plane that runs: whether or not it leads, it knows the
+// cluster and serves the API.
+type plane struct {
+	Config
+	podCIDR netip.Prefix
+	off     check.Disabled
+	regs    *registry.Registries
+	mirror  *registry.Mirror
+	api     *api // nil if none is served
+}
+
+// lead runs the reconciler, the scheduler and the controllers for one term.
+func (p *plane) lead(ctx context.Context, fence registry.Guard) error {
+	p.Logger.Debug("leading", "id", processID())
+	select { // all that earlier leaders wrote is known before anything is decided
+	case <-ctx.Done():
+		return nil
+	case <-p.mirror.Synced():
+	}
+	if err := p.mirror.WaitFor(ctx, fence.Mod); err != nil {
+		return nil
+	}
+	regs := p.regs.Fenced(fence)
+	recorder := registry.NewRecorder(registry.RecorderConfig{Store: p.Store, Component: "reconcile", Logger: p.Logger})
+	registerer := prometheus.NewRegistry() // a second term registers anew
+	if err := p.Registerer.Register(registerer); err != nil {
+		return err
+	}
+	defer p.Registerer.Unregister(registerer)
+	controllers := manager.Config{
+		Registries: regs, Mirror: p.mirror, Recorder: recorder, Logger: p.Logger, Registerer: registerer,
+		PodCIDR: p.podCIDR, EvictAfter: p.EvictAfter,
+	}
+	if p.api != nil {
+		controllers.API = p.api.controllers()
+	}
+	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return recorder.Run(ctx) })
-	g.Go(func() error {
-		return manager.Run(ctx, manager.Config{
-			Registries: regs, Mirror: mirror, Recorder: recorder, Logger: cfg.Logger, Registerer: registerer,
-			PodCIDR: podCIDR, EvictAfter: cfg.EvictAfter,
-		})
-	})
+	g.Go(func() error { return manager.Run(ctx, controllers) })
 	g.Go(func() error {
 		return reconciler.Run(ctx, reconciler.Config{
-			Sources: cfg.Sources, Registries: regs, Mirror: mirror, Validator: reconciler.Rules{}, MaxDelete: cfg.MaxDelete,
-			Approve: cfg.Approve, Checks: NewChecks(mirror, off), Synced: cfg.Synced, Logger: cfg.Logger, Registerer: registerer,
+			Sources: p.Sources, Registries: regs, Mirror: p.mirror, Validator: reconciler.Rules{}, MaxDelete: p.MaxDelete,
+			Approve: p.Approve, Checks: NewChecks(p.mirror, p.off), Synced: p.Synced, Logger: p.Logger, Registerer: registerer,
 		})
 	})
 	return g.Wait()
@@ -157,5 +195,5 @@ func (cfg Config) lead(ctx context.Context, regs *registry.Registries, podCIDR n
 
 // skipped are the keys that the control plane decides nothing by.
 func skipped(key string) bool {
-	return strings.HasPrefix(key, schema.Events.Prefix(""))
+	return strings.HasPrefix(key, schema.Events.Prefix("")) || strings.HasPrefix(key, schema.PKIPrefix)
 }

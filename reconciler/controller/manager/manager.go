@@ -6,13 +6,17 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	rbacv1 "k8s.io/api/rbac/v1"
 
 	"github.com/evenkeel/evenkeel/reconciler/controller"
+	"github.com/evenkeel/evenkeel/reconciler/controller/apiservice"
+	"github.com/evenkeel/evenkeel/reconciler/controller/binder"
 	"github.com/evenkeel/evenkeel/reconciler/controller/endpoints"
 	"github.com/evenkeel/evenkeel/reconciler/controller/garbage"
 	"github.com/evenkeel/evenkeel/reconciler/controller/mirrorpods"
@@ -20,7 +24,9 @@ import (
 	"github.com/evenkeel/evenkeel/reconciler/controller/nodelife"
 	"github.com/evenkeel/evenkeel/reconciler/controller/nodeview"
 	"github.com/evenkeel/evenkeel/reconciler/controller/replication"
+	"github.com/evenkeel/evenkeel/reconciler/controller/roles"
 	"github.com/evenkeel/evenkeel/reconciler/controller/serviceaccounts"
+	"github.com/evenkeel/evenkeel/reconciler/controller/tokens"
 	"github.com/evenkeel/evenkeel/reconciler/scheduler"
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
@@ -34,7 +40,16 @@ type Config struct {
 	Registerer prometheus.Registerer
 	PodCIDR    netip.Prefix  // default nodelife.DefaultPodCIDR
 	EvictAfter time.Duration // default nodelife.DefaultEvictAfter
-	RootCA     func() []byte // see serviceaccounts.Config; nil where no API is served: namespaces are given no accounts
+	API        *API          // nil: no API is served
+}
+
+// API is what the controllers do where an API is served; all is required.
+type API struct {
+	RootCA   []byte                       // PEM of the authority that its certificates are of
+	Issue    tokens.Issue                 // makes tokens of service accounts
+	Roles    []*rbacv1.ClusterRole        // of every cluster
+	Bindings []*rbacv1.ClusterRoleBinding // of every cluster
+	IP       netip.Addr                   // of the service kubernetes
 }
 
 func (c *Config) validate() error {
@@ -72,6 +87,10 @@ func Run(ctx context.Context, cfg Config) error {
 func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Context) error {
 	writer := controller.Writer{Registries: cfg.Registries, Mirror: cfg.Mirror}
 	logger := func(part string) *slog.Logger { return cfg.Logger.With("part", part) }
+	trust := ""
+	if cfg.API != nil {
+		trust = string(cfg.API.RootCA)
+	}
 	all := map[string]func(context.Context) error{
 		"scheduler": func(ctx context.Context) error {
 			return scheduler.Run(ctx, scheduler.Config{
@@ -86,6 +105,9 @@ func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Cont
 				Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("nodelife"), PodCIDR: cfg.PodCIDR, EvictAfter: cfg.EvictAfter,
 			})
 		},
+		"binder": func(ctx context.Context) error {
+			return binder.Run(ctx, binder.Config{Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("binder")})
+		},
 		"endpoints": func(ctx context.Context) error {
 			return endpoints.Run(ctx, endpoints.Config{Writer: writer, Metrics: metrics, Logger: logger("endpoints")})
 		},
@@ -99,13 +121,31 @@ func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Cont
 			return namespaces.Run(ctx, namespaces.Config{Writer: writer, Metrics: metrics, Logger: logger("namespaces")})
 		},
 		"nodeview": func(ctx context.Context) error {
-			return nodeview.Run(ctx, nodeview.Config{Writer: writer, Metrics: metrics, Logger: logger("nodeview")})
+			return nodeview.Run(ctx, nodeview.Config{Writer: writer, Trust: trust, Metrics: metrics, Logger: logger("nodeview")})
 		},
 	}
-	if cfg.RootCA != nil {
-		all["serviceaccounts"] = func(ctx context.Context) error {
-			return serviceaccounts.Run(ctx, serviceaccounts.Config{Writer: writer, RootCA: cfg.RootCA, Metrics: metrics, Logger: logger("serviceaccounts")})
-		}
+	if cfg.API != nil {
+		maps.Copy(all, cfg.API.parts(writer, metrics, logger))
 	}
 	return all
+}
+
+// parts are the controllers that there are for the API alone.
+func (api *API) parts(writer controller.Writer, metrics *controller.Metrics, logger func(string) *slog.Logger) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"apiservice": func(ctx context.Context) error {
+			return apiservice.Run(ctx, apiservice.Config{Writer: writer, IP: api.IP, Metrics: metrics, Logger: logger("apiservice")})
+		},
+		"roles": func(ctx context.Context) error {
+			return roles.Run(ctx, roles.Config{Writer: writer, Roles: api.Roles, Bindings: api.Bindings, Metrics: metrics, Logger: logger("roles")})
+		},
+		"serviceaccounts": func(ctx context.Context) error {
+			return serviceaccounts.Run(ctx, serviceaccounts.Config{
+				Writer: writer, RootCA: func() []byte { return api.RootCA }, Metrics: metrics, Logger: logger("serviceaccounts"),
+			})
+		},
+		"tokens": func(ctx context.Context) error {
+			return tokens.Run(ctx, tokens.Config{Writer: writer, Issue: api.Issue, Metrics: metrics, Logger: logger("tokens")})
+		},
+	}
 }
