@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/evenkeel/evenkeel/reconciler/volumes"
 )
 
 // What a container without requests counts as when nodes are compared, so that
@@ -40,6 +42,7 @@ type demand struct {
 	ports      []portUse
 	selector   map[string]string
 	controller types.UID
+	needs      *volumes.Needs // of a pod that claims volumes
 }
 
 func demandOf(pod *corev1.Pod) demand {
@@ -51,18 +54,40 @@ func demandOf(pod *corev1.Pod) demand {
 	return d
 }
 
-// requestsOf is the sum over the containers, or the largest init container
-// where that is more: init containers run alone, before the others.
+// requestsOf is the sum over the containers and the sidecars beside them, or
+// what an init container and the sidecars before it ask for where that is
+// more. What the pod as a whole asks for stands instead.
 func requestsOf(pod *corev1.Pod) (requests, weight amount) {
 	for i := range pod.Spec.Containers {
 		r, w := containerRequests(&pod.Spec.Containers[i])
 		requests, weight = requests.plus(r), weight.plus(w)
 	}
+	var sidecars, sidecarsWeight, first, firstWeight amount
 	for i := range pod.Spec.InitContainers {
-		r, w := containerRequests(&pod.Spec.InitContainers[i])
-		requests, weight = requests.max(r), weight.max(w)
+		c := &pod.Spec.InitContainers[i]
+		r, w := containerRequests(c)
+		first, firstWeight = first.max(sidecars.plus(r)), firstWeight.max(sidecarsWeight.plus(w))
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			sidecars, sidecarsWeight = sidecars.plus(r), sidecarsWeight.plus(w)
+		}
 	}
-	return requests, weight
+	requests, weight = requests.plus(sidecars).max(first), weight.plus(sidecarsWeight).max(firstWeight)
+	return wholePod(pod, requests), wholePod(pod, weight)
+}
+
+// wholePod puts what a pod asks for as a whole in the place of what its
+// containers do.
+func wholePod(pod *corev1.Pod, sum amount) amount {
+	if pod.Spec.Resources == nil {
+		return sum
+	}
+	if cpu, asked := pod.Spec.Resources.Requests[corev1.ResourceCPU]; asked {
+		sum.cpu = cpu.MilliValue()
+	}
+	if memory, asked := pod.Spec.Resources.Requests[corev1.ResourceMemory]; asked {
+		sum.memory = memory.Value()
+	}
+	return sum
 }
 
 func containerRequests(c *corev1.Container) (requests, weight amount) {
@@ -83,7 +108,7 @@ func containerRequests(c *corev1.Container) (requests, weight amount) {
 // ports there.
 func portsOf(pod *corev1.Pod) []portUse {
 	var out []portUse
-	for _, c := range pod.Spec.Containers {
+	for _, c := range portOwners(pod) {
 		for _, p := range c.Ports {
 			port := p.HostPort
 			if port == 0 && pod.Spec.HostNetwork {
@@ -100,6 +125,17 @@ func portsOf(pod *corev1.Pod) []portUse {
 				use.protocol = corev1.ProtocolTCP
 			}
 			out = append(out, use)
+		}
+	}
+	return out
+}
+
+// portOwners are the containers that go on running.
+func portOwners(pod *corev1.Pod) []corev1.Container {
+	out := pod.Spec.Containers
+	for _, c := range pod.Spec.InitContainers {
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			out = append(slices.Clip(out), c)
 		}
 	}
 	return out

@@ -91,8 +91,9 @@ func Run(ctx context.Context, cfg Config) error {
 	l := &loop{
 		cfg: cfg, metrics: m, state: NewState(), queue: newQueue(),
 		parked: map[schema.Key]Failure{}, reasons: map[schema.Key]bool{},
-		free: cfg.InFlight, results: make(chan outcome, cfg.InFlight),
+		free: cfg.InFlight, results: make(chan outcome, cfg.InFlight+1), // a dispatch may start two at once
 	}
+	l.state.SetVolumes(viewOf(cfg.Mirror))
 	return l.run(ctx)
 }
 
@@ -100,7 +101,7 @@ func (l *loop) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.workers.Wait()
 	defer cancel()
-	changes := l.cfg.Mirror.Subscribe(schema.Nodes, schema.Pods)
+	changes := l.cfg.Mirror.Subscribe(schema.Nodes, schema.Pods, schema.PersistentVolumeClaims, schema.PersistentVolumes, schema.StorageClasses)
 	defer changes.Close()
 	for {
 		select {
@@ -130,6 +131,8 @@ func (l *loop) see(keys []schema.Key) {
 			room = l.state.SetNode(key.Name, node) || room
 		case schema.Pods.Resource:
 			room = l.seePod(key) || room
+		default:
+			room = true // for who waits for a volume
 		}
 	}
 	if room {
@@ -203,10 +206,12 @@ func (l *loop) dispatch(ctx context.Context) {
 		for _, f := range result.Unschedulable {
 			l.park(f)
 		}
-		if len(result.Bindings) == 0 {
-			continue
+		if len(result.Bindings) > 0 {
+			l.start(func() outcome { return l.bind(ctx, result.Bindings) })
 		}
-		l.start(func() outcome { return l.bind(ctx, result.Bindings) })
+		if len(result.Selections) > 0 {
+			l.start(func() outcome { return l.selectNodes(ctx, result.Selections) })
+		}
 	}
 	for l.free > 0 && len(l.reasons) > 0 {
 		batch := l.takeReasons()

@@ -23,11 +23,21 @@ type Failure struct {
 	Reason string
 }
 
-// Result has every pod that was given to Schedule, in one of its two lists,
-// in the order given.
+// Result has every pod that was given to Schedule, in one of its first two
+// lists, in the order given.
 type Result struct {
 	Bindings      []Binding
 	Unschedulable []Failure
+
+	// Selections are for claims of pods that are unschedulable until these have
+	// their volumes.
+	Selections []Selection
+}
+
+// Selection is a claim and the node where the pod that waits for it will run.
+type Selection struct {
+	Claim *corev1.PersistentVolumeClaim
+	Node  string
 }
 
 // Schedule chooses a node for each of the pods, which are unbound, first come
@@ -38,7 +48,12 @@ func Schedule(pods []*corev1.Pod, state *State) Result {
 	var result Result
 	for _, pod := range pods {
 		d := demandOf(pod)
+		d.needs = state.needsOf(pod)
 		best, reason := state.choose(&d)
+		if best != nil && d.waits() {
+			result.Selections = append(result.Selections, d.selections(best)...)
+			best, reason = nil, fmt.Sprintf("waiting for its volumes on %s", best.name)
+		}
 		if best == nil {
 			result.Unschedulable = append(result.Unschedulable, Failure{Pod: pod, Reason: reason})
 			continue
@@ -55,10 +70,11 @@ func Schedule(pods []*corev1.Pod, state *State) Result {
 
 // choose returns the best of the nodes that the demand fits, or why none does.
 func (s *State) choose(d *demand) (*node, string) {
-	class := ""
-	if len(s.hints) > 0 {
-		class = d.class()
-		if reason, known := s.hints[class]; known {
+	if d.needs != nil && d.needs.Missing != "" {
+		return nil, fmt.Sprintf("0/%d nodes are available: %s.", len(s.known()), d.needs.Missing)
+	}
+	if len(s.hints) > 0 && d.needs == nil {
+		if reason, known := s.hints[d.class()]; known {
 			return nil, reason
 		}
 	}
@@ -77,16 +93,15 @@ func (s *State) choose(d *demand) (*node, string) {
 	if best != nil {
 		return best, ""
 	}
-	if class == "" {
-		class = d.class()
-	}
 	reason := s.explain(d)
-	s.hints[class] = reason
+	if d.needs == nil {
+		s.hints[d.class()] = reason
+	}
 	return nil, reason
 }
 
 func (n *node) fits(d *demand) bool {
-	return n.ready && n.open && n.roomFor(d) && n.matches(d.selector) && n.portsFree(d.ports)
+	return n.ready && n.open && n.roomFor(d) && n.matches(d.selector) && n.portsFree(d.ports) && n.hasVolumes(d) == ""
 }
 
 func (n *node) roomFor(d *demand) bool {
@@ -173,6 +188,9 @@ func (n *node) refusals(d *demand) []string {
 		return []string{"node(s) didn't match Pod's node affinity/selector"}
 	case !n.portsFree(d.ports):
 		return []string{"node(s) didn't have free ports for the requested pod ports"}
+	}
+	if reason := n.hasVolumes(d); reason != "" {
+		return []string{reason}
 	}
 	var reasons []string
 	if n.pods >= n.maxPods {

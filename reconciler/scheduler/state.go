@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/evenkeel/evenkeel/reconciler/volumes"
 	"github.com/evenkeel/evenkeel/schema"
 )
 
@@ -20,6 +21,7 @@ type State struct {
 	spread map[types.UID]*counts
 	free   []int             // indexes of nodes that are gone
 	hints  map[string]string // class of demand → why it fits nowhere, while no room appears
+	view   *volumes.View     // nil: claims are not looked at
 }
 
 // node is one machine. Without an object it only keeps the room that pods

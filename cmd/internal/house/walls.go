@@ -42,7 +42,7 @@ var walls = []wall{
 	{outside: "github.com/containerd", inside: []pattern{"nodeagent/runtime/containerd"}},
 	{outside: "github.com/opencontainers", inside: []pattern{"nodeagent/runtime/containerd"}},
 	{outside: "github.com/sirupsen/logrus", inside: []pattern{"nodeagent/runtime/containerd"}},
-	{outside: "google.golang.org/grpc", inside: []pattern{"nodeagent/runtime/containerd", "schema/registry/etcd/..."}},
+	{outside: "google.golang.org/grpc", inside: []pattern{"nodeagent/runtime/containerd", "schema/registry/etcd/..."}, tests: []pattern{"nodeagent/probe"}},
 	{outside: "github.com/go-git", inside: []pattern{"manifests/git"}},
 	{outside: "github.com/fsnotify", inside: []pattern{"manifests/watch"}},
 	{outside: "sigs.k8s.io/kustomize", inside: []pattern{"manifests/kustomize"}},
@@ -94,6 +94,10 @@ var rooms = []room{
 	// What a plan does to what runs is placed by the scheduler's pure core.
 	{"reconciler/effects", []pattern{"manifests", "reconciler", "reconciler/scheduler", "schema"}},
 	{"reconciler/report", []pattern{"manifests", "reconciler", "schema"}},
+	// Which volume a claim gets is decided for the binder and the scheduler.
+	{"reconciler/volumes", nil},
+	{"reconciler/scheduler", []pattern{"reconciler/volumes", "schema", "schema/registry"}},
+	{"reconciler/controller/binder", []pattern{"reconciler/controller", "reconciler/volumes", "schema", "schema/registry"}},
 	{"reconciler/status", []pattern{"reconciler", "schema", "schema/registry"}},
 	{"reconciler/controller", []pattern{"schema", "schema/registry"}},
 	// The manager is what starts the others, and the only one that knows them.
