@@ -34,10 +34,11 @@ const (
 	maxRedirects = 10
 )
 
-// Probe is an attempt with everything resolved. Exactly one of HTTP, TCP and
-// Exec is set.
+// Probe is an attempt with everything resolved. Exactly one of HTTP, GRPC, TCP
+// and Exec is set.
 type Probe struct {
 	HTTP *HTTP
+	GRPC *GRPC
 	TCP  string   // "address:port"
 	Exec []string // the command
 	// Timeout of one attempt. Default: one second.
@@ -66,6 +67,8 @@ func Run(ctx context.Context, p Probe, exec ExecFunc) (Result, string) {
 	switch {
 	case p.HTTP != nil:
 		result, message = runHTTP(bounded, p.HTTP)
+	case p.GRPC != nil:
+		result, message = runGRPC(bounded, p.GRPC)
 	case p.TCP != "":
 		result, message = runTCP(bounded, p.TCP)
 	case len(p.Exec) > 0:

@@ -184,7 +184,7 @@ func TestResolve(t *testing.T) {
 			Probe{TCP: "10.0.0.1:8080"},
 			"",
 		},
-		"nothing": {corev1.Probe{}, Probe{}, "probe of container main: it is neither httpGet, tcpSocket nor exec"},
+		"nothing": {corev1.Probe{}, Probe{}, "probe of container main: it is neither httpGet, tcpSocket, grpc nor exec"},
 	} {
 		got, err := Resolve(&test.probe, container, "10.0.0.1")
 		if err == nil && test.err != "" || err != nil && err.Error() != test.err {

@@ -33,10 +33,15 @@ func Resolve(p *corev1.Probe, container *corev1.Container, podIP string) (Probe,
 			return Probe{}, err
 		}
 		resolved.TCP = address
+	case p.GRPC != nil:
+		resolved.GRPC = &GRPC{Address: net.JoinHostPort(podIP, strconv.Itoa(int(p.GRPC.Port)))}
+		if p.GRPC.Service != nil {
+			resolved.GRPC.Service = *p.GRPC.Service
+		}
 	case p.Exec != nil:
 		resolved.Exec = p.Exec.Command
 	default:
-		return Probe{}, fmt.Errorf("probe of container %s: it is neither httpGet, tcpSocket nor exec", container.Name)
+		return Probe{}, fmt.Errorf("probe of container %s: it is neither httpGet, tcpSocket, grpc nor exec", container.Name)
 	}
 	return resolved, nil
 }

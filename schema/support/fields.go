@@ -191,12 +191,32 @@ var fragments = map[string]string{
 		volumes[].configMap @projection
 		volumes[].secret.secretName
 		volumes[].secret @projection
+		volumes[].downwardAPI.items[] @downwardFile
+		volumes[].downwardAPI.defaultMode
+		volumes[].projected.defaultMode
+		volumes[].projected.sources[].configMap @projected
+		volumes[].projected.sources[].secret @projected
+		volumes[].projected.sources[].downwardAPI.items[] @downwardFile
+		volumes[].projected.sources[].serviceAccountToken.audience
+		volumes[].projected.sources[].serviceAccountToken.expirationSeconds
+		volumes[].projected.sources[].serviceAccountToken.path
+		volumes[].persistentVolumeClaim.claimName
+		volumes[].persistentVolumeClaim.readOnly
 		restartPolicy
 		terminationGracePeriodSeconds
+		activeDeadlineSeconds
+		readinessGates[].conditionType
+		resources.requests.cpu
+		resources.requests.memory
+		resources.limits.cpu
+		resources.limits.memory
 		nodeSelector.*
 		nodeName
+		imagePullSecrets[].name
 		hostNetwork
 		hostname
+		hostnameOverride
+		setHostnameAsFQDN
 		subdomain
 		hostAliases[].ip
 		hostAliases[].hostnames[]
@@ -205,21 +225,56 @@ var fragments = map[string]string{
 		dnsConfig.searches[]
 		dnsConfig.options[].name
 		dnsConfig.options[].value
-		enableServiceLinks = false
-		automountServiceAccountToken = false
-		serviceAccountName = - default
-		serviceAccount = - default
+		enableServiceLinks
+		automountServiceAccountToken
+		serviceAccountName
+		serviceAccount
 		schedulerName = default-scheduler
-		hostPID = false
-		hostIPC = false
-		shareProcessNamespace = false
-		setHostnameAsFQDN = false
+		hostPID
+		hostIPC
+		hostUsers = true
+		shareProcessNamespace
 		priority = 0
 		os.name = linux
 		securityContext.runAsUser
 		securityContext.runAsGroup
 		securityContext.runAsNonRoot
 		securityContext.supplementalGroups[]
+		securityContext.supplementalGroupsPolicy
+		securityContext.fsGroup
+		securityContext.fsGroupChangePolicy
+		securityContext.seccompProfile @seccompProfile
+		securityContext.sysctls[] @sysctl
+	`,
+	"sysctl": `
+		name = kernel.shm_rmid_forced net.ipv4.ip_local_port_range net.ipv4.tcp_syncookies net.ipv4.ping_group_range net.ipv4.ip_unprivileged_port_start net.ipv4.ip_local_reserved_ports net.ipv4.tcp_keepalive_time net.ipv4.tcp_fin_timeout net.ipv4.tcp_keepalive_intvl net.ipv4.tcp_keepalive_probes net.ipv4.tcp_rmem net.ipv4.tcp_wmem net.ipv4.tcp_slow_start_after_idle net.ipv4.tcp_notsent_lowat
+		value
+	`,
+	"seccompProfile": `
+		type
+		localhostProfile
+	`,
+	"downwardFile": `
+		path
+		fieldRef @fieldRef
+		resourceFieldRef @resourceFieldRef
+		mode
+	`,
+	"fieldRef": `
+		apiVersion
+		fieldPath
+	`,
+	"resourceFieldRef": `
+		containerName
+		resource = limits.cpu limits.memory requests.cpu requests.memory
+		divisor
+	`,
+	"projected": `
+		name
+		items[].key
+		items[].path
+		items[].mode
+		optional
 	`,
 	"projection": `
 		items[].key
@@ -235,9 +290,9 @@ var fragments = map[string]string{
 		command[]
 		args[]
 		workingDir
-		stdin = false
-		stdinOnce = false
-		tty = false
+		stdin
+		stdinOnce
+		tty
 		ports[].name
 		ports[].containerPort
 		ports[].hostPort
@@ -247,8 +302,12 @@ var fragments = map[string]string{
 		env[].value
 		env[].valueFrom.configMapKeyRef @keyRef
 		env[].valueFrom.secretKeyRef @keyRef
-		env[].valueFrom.fieldRef.apiVersion
-		env[].valueFrom.fieldRef.fieldPath
+		env[].valueFrom.fieldRef @fieldRef
+		env[].valueFrom.resourceFieldRef @resourceFieldRef
+		env[].valueFrom.fileKeyRef.volumeName
+		env[].valueFrom.fileKeyRef.path
+		env[].valueFrom.fileKeyRef.key
+		env[].valueFrom.fileKeyRef.optional
 		envFrom[].prefix
 		envFrom[].configMapRef.name
 		envFrom[].configMapRef.optional
@@ -261,8 +320,14 @@ var fragments = map[string]string{
 		volumeMounts[].name
 		volumeMounts[].mountPath
 		volumeMounts[].subPath
+		volumeMounts[].subPathExpr
 		volumeMounts[].readOnly
-		volumeMounts[].mountPropagation = - None
+		volumeMounts[].recursiveReadOnly
+		volumeMounts[].mountPropagation
+		restartPolicy
+		restartPolicyRules[].action
+		restartPolicyRules[].exitCodes.operator
+		restartPolicyRules[].exitCodes.values[]
 		livenessProbe @probe
 		readinessProbe @probe
 		startupProbe @probe
@@ -278,6 +343,8 @@ var fragments = map[string]string{
 		securityContext.allowPrivilegeEscalation
 		securityContext.capabilities.add[]
 		securityContext.capabilities.drop[]
+		securityContext.seccompProfile @seccompProfile
+		securityContext.procMount = Default
 	`,
 	"keyRef": `
 		name
@@ -302,6 +369,8 @@ var fragments = map[string]string{
 		httpGet @httpGet
 		tcpSocket.port
 		tcpSocket.host
+		grpc.port
+		grpc.service
 		initialDelaySeconds
 		timeoutSeconds
 		periodSeconds

@@ -58,7 +58,7 @@ func (w *worker) sharedProcesses(ctx context.Context) (path string, err error) {
 		ID: fmt.Sprintf("%s-init-%d", w.pod.UID, attempt), Name: runtime.PodInit, Attempt: attempt,
 		Pod:          runtime.PodRef{UID: string(w.pod.UID), Namespace: w.pod.Namespace, Name: w.pod.Name},
 		Namespaces:   namespacesOf(w.pod, prepared{sandbox: *w.sandbox}),
-		CgroupParent: w.agent.machine.podCgroup(w.uid), PodResources: podResources(w.pod),
+		CgroupParent: w.agent.machine.podCgroup(w.uid), PodResources: w.agent.machine.podResources(w.pod),
 	}
 	pid, err := w.agent.cfg.Runtime.StartInit(ctx, spec)
 	if err != nil {
