@@ -8,7 +8,9 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 )
 
-// JUnit's XML as Jenkins, GitLab and others read it.
+// JUnit's XML as Jenkins, GitLab and others read it: what the schemas of
+// Surefire (surefire-test-report.xsd) and of Jenkins' xUnit plugin (junit-10.xsd)
+// both allow. Neither has a place for a file and a line, which are in the names.
 type (
 	junitSuites struct {
 		XMLName  xml.Name     `xml:"testsuites"`
@@ -23,13 +25,13 @@ type (
 		Tests    int         `xml:"tests,attr"`
 		Failures int         `xml:"failures,attr"`
 		Errors   int         `xml:"errors,attr"`
+		Skipped  int         `xml:"skipped,attr"`
 		Cases    []junitCase `xml:"testcase"`
 	}
 	junitCase struct {
 		Class   string        `xml:"classname,attr"`
 		Name    string        `xml:"name,attr"`
-		File    string        `xml:"file,attr,omitempty"`
-		Line    int           `xml:"line,attr,omitempty"`
+		Seconds int           `xml:"time,attr"`
 		Failure *junitFailure `xml:"failure"`
 		Out     string        `xml:"system-out,omitempty"`
 	}
@@ -56,7 +58,7 @@ func writeJUnit(w io.Writer, v view) error {
 	plan := junitSuite{Name: "plan"}
 	for _, p := range v.blocked {
 		plan.add(junitCase{
-			Class: orDefault(v.path(p.place), "plan"), Name: p.title, File: v.path(p.place), Line: p.place.Line,
+			Class: orDefault(v.path(p.place), "plan"), Name: p.title,
 			Failure: &junitFailure{Type: planRule, Message: p.message, Text: p.message},
 		})
 	}
@@ -108,7 +110,6 @@ func (v view) junitFinding(d manifests.Diagnostic) junitCase {
 	_ = d.Render(&text) // a strings.Builder takes all
 	c := junitCase{
 		Class: orDefault(d.Position.File, "manifests"), Name: d.Code + " " + d.Position.String() + " " + d.Message,
-		File: d.Position.File, Line: d.Position.Line,
 	}
 	if d.Severity == manifests.Error {
 		c.Failure = &junitFailure{Type: d.Code, Message: d.Message, Text: text.String()}
