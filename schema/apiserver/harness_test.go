@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -58,13 +60,18 @@ var everybody = authenticator.RequestFunc(func(*http.Request) (*authenticator.Re
 // serve starts a server over a store, and stops it when the test ends.
 func serve(t testing.TB, store registry.Store, change ...func(*apiserver.Config)) *world {
 	t.Helper()
+	return serveAt(t, store, "127.0.0.1:0", change...)
+}
+
+func serveAt(t testing.TB, store registry.Store, addr string, change ...func(*apiserver.Config)) *world {
+	t.Helper()
 	w := &world{t: t, store: store, regs: registry.New(store, registry.Config{Validator: rules{}})}
 	logger := slog.New(slog.DiscardHandler)
 	if os.Getenv("LOG") != "" {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	w.mirror = registry.NewMirror(registry.MirrorConfig{Store: store, Logger: logger})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,12 +99,12 @@ func serve(t testing.TB, store registry.Store, change ...func(*apiserver.Config)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.mirror.Run(ctx) })
 	g.Go(func() error { return server.Run(ctx) })
-	w.stop = func() {
+	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := g.Wait(); err != nil {
 			t.Errorf("server: %v", err)
 		}
-	}
+	})
 	t.Cleanup(w.stop)
 	w.config = &rest.Config{Host: "https://" + w.addr, TLSClientConfig: rest.TLSClientConfig{CAData: certPEM}, QPS: -1}
 	w.kube = kubernetes.NewForConfigOrDie(w.config)
@@ -108,7 +115,12 @@ func serve(t testing.TB, store registry.Store, change ...func(*apiserver.Config)
 // inMemory starts a server over an empty store with namespace "default".
 func inMemory(t testing.TB, change ...func(*apiserver.Config)) *world {
 	t.Helper()
-	w := serve(t, memory.New(), change...)
+	return inMemoryOver(t, memory.New(), change...)
+}
+
+func inMemoryOver(t testing.TB, store *memory.Store, change ...func(*apiserver.Config)) *world {
+	t.Helper()
+	w := serve(t, store, change...)
 	w.must(w.regs.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}))
 	return w
 }
@@ -128,5 +140,34 @@ func pod(name string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default", Labels: map[string]string{"app": name}},
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "example.org/c:1"}}},
+	}
+}
+
+func kindOf(t testing.TB, resource string) *schema.Kind {
+	t.Helper()
+	kind, ok := schema.KindOfResource(resource)
+	if !ok {
+		t.Fatalf("no kind %s", resource)
+	}
+	return kind
+}
+
+func deletionOf(obj schema.Object) registry.Deletion {
+	return registry.Deletion{Key: schema.KeyOf(obj)}
+}
+
+// eventually waits until a condition holds.
+func eventually(t testing.TB, holds func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-deadline.C:
+			t.Fatal("it did not come to be")
+		case <-tick.C:
+		}
 	}
 }

@@ -100,7 +100,7 @@ func TestKubectl(t *testing.T) {
 		{"describe pod web", "", "Image:        example.org/web:1"},
 		{"explain pod.spec.containers.image", "", "FIELD: image <string>"},
 		{"api-resources", "", "replicationcontrollers"},
-		{"delete pod web --dry-run=server", "", `pod "web" deleted from default namespace (server dry run)`},
+		{"delete pod web --dry-run=server", "", "(server dry run)"},
 		{"delete pod web", "", `pod "web" deleted`},
 		{"get pod web --ignore-not-found", "", ""},
 		{"delete cm --all", "", `configmap "settings" deleted`},

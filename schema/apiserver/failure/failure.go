@@ -17,13 +17,15 @@ import (
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
-// Of returns an error that carries an API status: err itself where it is one
-// already, and an internal error where nothing better is known. nil stays nil.
+// Of returns an error that is an API status: the one that err wraps, if any, and
+// an internal error where nothing better is known. nil stays nil.
 func Of(err error, key schema.Key) error {
 	var status apierrors.APIStatus
 	switch {
-	case err == nil, errors.As(err, &status):
-		return err
+	case err == nil:
+		return nil
+	case errors.As(err, &status):
+		return &apierrors.StatusError{ErrStatus: status.Status()}
 	case errors.Is(err, registry.ErrCompacted):
 		return apierrors.NewResourceExpired("The provided resourceVersion is too old: what came after it has been compacted; list again.")
 	case errors.Is(err, registry.ErrFuture):

@@ -13,6 +13,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/apiserver/failure"
+	"github.com/evenkeel/evenkeel/schema/apiserver/scheme"
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
@@ -119,8 +120,8 @@ func (u update) once(ctx context.Context, key schema.Key) (result schema.Object,
 	return result, named, err
 }
 
-// changed is the object as the client wants it. What only touches the times of
-// managed fields is no change.
+// changed is the object as the client wants it, with its defaults. What only
+// touches the times of managed fields is no change.
 func (u update) changed(ctx context.Context, existing schema.Object) (schema.Object, error) {
 	updated, err := u.info.UpdatedObject(ctx, existing)
 	if err != nil {
@@ -129,6 +130,8 @@ func (u update) changed(ctx context.Context, existing schema.Object) (schema.Obj
 	if p := u.info.Preconditions(); p != nil && p.UID != nil && *p.UID != existing.GetUID() {
 		return nil, apierrors.NewConflict(u.groupResource(), existing.GetName(), uidError{*p.UID, existing.GetUID()})
 	}
+	scheme.Scheme.Default(updated)
+	updated.GetObjectKind().SetGroupVersionKind(u.kind.GVK)
 	updated, err = fieldmanager.IgnoreManagedFieldsTimestampsTransformer(ctx, updated, existing)
 	if err != nil {
 		return nil, err
