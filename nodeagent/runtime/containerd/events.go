@@ -32,11 +32,7 @@ func (r *Runtime) Events(ctx context.Context) (<-chan rt.Event, error) {
 		cancel()
 		return nil, err
 	}
-	r.work.Go(func() {
-		if err := r.sweepShims(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("shims that hold nothing not ended", "error", err)
-		}
-	})
+	r.work.Go(func() { r.keepSweeping(ctx) })
 	return out, nil
 }
 

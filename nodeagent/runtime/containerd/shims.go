@@ -88,6 +88,18 @@ func (r *Runtime) sweepShims(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// sweepEvery is how often forgotten shims are looked for without a reason.
+const sweepEvery = time.Minute
+
+func (r *Runtime) keepSweeping(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := r.sweepShims(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("shims that hold nothing not ended", "error", err)
+		}
+		_ = pause(ctx, sweepEvery)
+	}
+}
+
 // belongs: a container's ID begins with its pod's UID.
 func belongs(id string, pods map[string]bool) bool {
 	for uid := range pods {

@@ -91,7 +91,8 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 		return wrap("remove "+id, err)
 	}
 	rec := parseRecord(id, got.Labels, got.CreatedAt)
-	if err := r.removeTask(ctx, id); err != nil {
+	clean, err := r.removeTask(ctx, id)
+	if err != nil {
 		return err
 	}
 	if err := r.removeCgroup(ctx, rec); err != nil {
@@ -112,33 +113,39 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 		return wrap("remove "+id, err)
 	}
 	r.forget(id)
-	return nil
+	if clean {
+		return nil
+	}
+	return r.sweepShims(ctx)
 }
 
 // deleteWithin bounds the deletion of a task.
 const deleteWithin = 10 * time.Second
 
-// removeTask kills the task if it runs, and deletes it.
-func (r *Runtime) removeTask(ctx context.Context, id string) error {
+// removeTask kills the task if it runs, and deletes it. clean is false where
+// containerd had lost sight of it, and maybe of its shim too.
+func (r *Runtime) removeTask(ctx context.Context, id string) (clean bool, err error) {
 	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if gone(err) {
-		return nil
+		return false, nil
 	}
 	if err != nil && !lost(err) {
-		return wrap("look at the task of "+id, err)
+		return false, wrap("look at the task of "+id, err)
 	}
+	clean = err == nil
 	if err != nil || got.Process.Status != task.Status_STOPPED {
 		if err := r.Kill(ctx, id); err != nil {
-			return err
+			return false, err
 		}
 	}
 	// containerd leaves the shim behind if its caller goes in the middle.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteWithin)
 	defer cancel()
-	if _, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id}); err != nil && !gone(err) && !lost(err) {
-		return wrap("delete the task of "+id, err)
+	_, err = r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	if err != nil && !gone(err) && !lost(err) {
+		return false, wrap("delete the task of "+id, err)
 	}
-	return nil
+	return clean && err == nil, nil
 }
 
 // unmountRoot detaches a root file system that a killed shim left mounted, and

@@ -1,0 +1,282 @@
+package e2e
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/registry"
+)
+
+var (
+	soakKills = flag.Int("soak.kills", 24, "how many processes TestSoak kills")
+	soakSeed  = flag.Uint64("soak.seed", 0, "seed of TestSoak; 0 takes a new one")
+)
+
+const soakYAML = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, namespace: shop}
+data: {key: value}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}
+---
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: REPLICAS
+  selector: {app: web}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      initContainers: [{name: first, image: "evenkeel.io/echo:1", env: [{name: EXIT_CODE, value: "0"}]}]
+      containers:
+        - name: web
+          image: evenkeel.io/echo:1
+          ports: [{name: http, containerPort: 8080}]
+          readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
+          volumeMounts: [{name: settings, mountPath: /settings}, {name: scratch, mountPath: /scratch}]
+        - name: side
+          image: evenkeel.io/echo:1
+          env: [{name: HTTP_PORT, value: "8081"}, {name: TCP_PORT, value: "9001"}, {name: UDP_PORT, value: "9001"}]
+      volumes:
+        - {name: settings, configMap: {name: settings}}
+        - {name: scratch, emptyDir: {medium: Memory}}
+`
+
+// soak kills what runs pods, at random, while pods come and go.
+type soak struct {
+	*machines
+	host  *host
+	rng   *rand.Rand
+	kills map[string]int
+}
+
+// TestSoak kills the agent, shims, containerd and containers at random during
+// churn. After a drain nothing of any pod is left on the machine.
+func TestSoak(t *testing.T) {
+	require(t)
+	t.Parallel()
+	seed := *soakSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-soak.seed=%d -soak.kills=%d", seed, *soakKills)
+	w := newWorld(t, 1)
+	s := &soak{host: w.hosts[0], rng: rand.New(rand.NewPCG(seed, 0)), kills: map[string]int{}}
+	s.machines = startMachines(w, s.host.ns, "127.0.0.1", func(r repo) {
+		r.write("shop.yaml", shopYAML)
+		r.write("web.yaml", strings.ReplaceAll(soakYAML, "REPLICAS", "0"))
+	})
+	eventually(t, patience, "node ready", func() error {
+		node, _ := registry.GetOf[*corev1.Node](s.cluster.mirror, schema.Nodes, "", s.host.name)
+		if node == nil || !slices.ContainsFunc(node.Status.Conditions, isNodeReady) {
+			return fmt.Errorf("%v", node)
+		}
+		return nil
+	})
+	empty := s.host.network()
+
+	for done := 0; done < *soakKills; {
+		s.scale(1 + s.rng.IntN(5))
+		s.renew()
+		for range min(8, *soakKills-done) {
+			s.pause()
+			s.kill()
+			done++
+		}
+		s.settled(done)
+	}
+	t.Logf("killed: %v", s.kills)
+
+	w.step("drain")
+	s.scale(0)
+	eventually(t, patience, "no pod left", func() error {
+		if left := podNames(s.cluster.pods(shop, "")); len(left) > 0 {
+			return fmt.Errorf("%v", left)
+		}
+		return nil
+	})
+	s.host.drained()
+	eventually(t, patience, "network as without pods", func() error {
+		if diff := cmp.Diff(empty, s.host.network()); diff != "" {
+			return errors.New(diff)
+		}
+		return nil
+	})
+}
+
+func isNodeReady(c corev1.NodeCondition) bool {
+	return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+}
+
+// scale commits another number of replicas.
+func (s *soak) scale(replicas int) {
+	s.t.Helper()
+	s.repo.write("web.yaml", strings.ReplaceAll(soakYAML, "REPLICAS", fmt.Sprint(replicas))+fmt.Sprintf("# %d\n", s.rng.Uint64()))
+	s.cluster.inForce(s.repo.commit(fmt.Sprintf("%d replicas", replicas)))
+}
+
+// renew deletes all pods, gently or at once: new ones wait for no back-off.
+func (s *soak) renew() {
+	s.t.Helper()
+	for _, pod := range s.cluster.pods(shop, "web") {
+		grace := int64(s.rng.IntN(2))
+		_, err := s.cluster.regs.Delete(s.t.Context(), registry.Deletion{Key: schema.KeyOf(pod), UID: pod.UID, GraceSeconds: &grace})
+		if err != nil && !strings.Contains(err.Error(), "not found") {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// pause lets some of what was begun happen.
+func (s *soak) pause() {
+	<-time.After(time.Duration(s.rng.IntN(400)) * time.Millisecond)
+}
+
+// kill is kill -9 of one process of some sort, where there is one.
+func (s *soak) kill() {
+	s.t.Helper()
+	sorts := []string{"agent", "container", "container", "shim", "containerd"}
+	sort := sorts[s.rng.IntN(len(sorts))]
+	s.kills[sort]++
+	switch sort {
+	case "agent":
+		s.agents[s.host].kill()
+		s.startAgent(s.host)
+	case "container":
+		s.killOne(slices.Sorted(maps.Keys(s.host.containers())))
+	case "shim":
+		s.killOne(s.host.shims())
+	case "containerd":
+		s.killOne([]int{pidIn(s.t, filepath.Join(s.host.data(), "containerd", "containerd.pid"))})
+	}
+}
+
+func (s *soak) killOne(pids []int) {
+	s.t.Helper()
+	if len(pids) == 0 || pids[0] == 0 {
+		return
+	}
+	if err := syscall.Kill(pids[s.rng.IntN(len(pids))], syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		s.t.Fatal(err)
+	}
+}
+
+// settled waits until all pods are ready again, new ones in place of those that
+// have to wait for their back-off.
+func (s *soak) settled(kills int) {
+	s.t.Helper()
+	s.renew()
+	took := eventually(s.t, 2*patience, fmt.Sprintf("all ready after %d kills", kills), func() error {
+		if r := s.cluster.report(); !r.Ready {
+			return errors.New(describe(r))
+		}
+		return nil
+	})
+	s.t.Logf("%d kills, all ready after %v", kills, took)
+}
+
+// drained checks that nothing of any pod is on the host, whose agent runs.
+func (h *host) drained() {
+	h.t.Helper()
+	eventually(h.t, patience, "nothing of any pod left", func() error {
+		var left []string
+		for pid := range h.containers() {
+			left = append(left, fmt.Sprint("process ", pid))
+		}
+		for _, pid := range h.shims() {
+			left = append(left, fmt.Sprint("shim ", pid))
+		}
+		left = append(left, h.podFiles()...)
+		left = append(left, h.podMounts()...)
+		left = append(left, h.containerdHas("containers", "list", "--quiet")...)
+		left = append(left, h.containerdHas("leases", "list", "--quiet")...)
+		left = append(left, h.activeSnapshots()...)
+		if len(left) > 0 {
+			return errors.New(strings.Join(left, "\n"))
+		}
+		return nil
+	})
+}
+
+// podFiles are the directories of pods: volumes, logs, pinned namespaces and
+// cgroups.
+func (h *host) podFiles() []string {
+	var left []string
+	for _, pattern := range []string{
+		filepath.Join(h.data(), "pods", h.name, "*"), filepath.Join(h.dir, "l", "*"), filepath.Join(h.dir, "r", "*", "*-*-*-*-*"),
+		filepath.Join(h.dir, "r", "*", "*", "*-*-*-*-*"),
+	} {
+		found, _ := filepath.Glob(pattern)
+		left = append(left, found...)
+	}
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.Contains(path, "/"+h.name+"/") {
+			left = append(left, path)
+		}
+		return nil
+	})
+	return left
+}
+
+// podMounts are the mounts of pods; the directory of namespaces is one itself.
+func (h *host) podMounts() []string {
+	var left []string
+	namespaces := filepath.Join(h.dir, "r", "ns")
+	table, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		if point := strings.Fields(line)[1]; strings.HasPrefix(point, h.dir+"/") && point != namespaces {
+			left = append(left, "mount "+point)
+		}
+	}
+	return left
+}
+
+// containerdHas asks containerd for what it has of the node.
+func (h *host) containerdHas(args ...string) []string {
+	h.t.Helper()
+	socket := filepath.Join(h.data(), "containerd", "containerd.sock")
+	out, err := h.run(h.ns, "ctr", append([]string{"--address", socket, "--namespace", "evenkeel-" + h.name}, args...)...)
+	if err != nil {
+		return []string{fmt.Sprintf("ctr %v: %v %s", args, err, out)}
+	}
+	var lines []string
+	for line := range strings.Lines(out) {
+		lines = append(lines, args[0]+" "+strings.TrimSpace(line))
+	}
+	return lines
+}
+
+func (h *host) activeSnapshots() []string {
+	h.t.Helper()
+	var left []string
+	for _, line := range h.containerdHas("snapshots", "list") {
+		if strings.HasSuffix(line, "Active") || strings.Contains(line, "ctr [") {
+			left = append(left, line)
+		}
+	}
+	return left
+}
