@@ -27,6 +27,7 @@ type agent struct {
 	publisher *publisher
 	presence  *presence
 	metrics   *metrics
+	server    Server // may be nil
 	meter     Meter
 	pressure  nodePressure
 	slots     chan struct{} // one for each container being started
@@ -52,8 +53,17 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	a := newAgent(cfg)
+	if cfg.Serve != nil {
+		var err error
+		if a.server, err = cfg.Serve(View{a}); err != nil {
+			return err
+		}
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	tasks := []func(context.Context) error{a.observer.run, a.keepRoutes, a.followImages, a.takeOver, a.keepResources}
+	if a.server != nil {
+		tasks = append(tasks, a.server.Run)
+	}
 	if !cfg.Standalone {
 		tasks = append(tasks, a.mirror.Run, a.publisher.run, a.register, a.holdLease, a.followPresence, a.showStatic)
 	}

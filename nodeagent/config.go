@@ -54,6 +54,13 @@ type Logs interface {
 	Pods() ([]string, error)
 }
 
+// Server answers what is asked of the node. server.Server is the real one.
+type Server interface {
+	Port() int32
+	CertificateHash() string
+	Run(ctx context.Context) error
+}
+
 // Config says for which machine an agent works and with what.
 type Config struct {
 	Node    string            // name; a DNS subdomain, unique in the cluster
@@ -90,6 +97,9 @@ type Config struct {
 	Eviction Eviction
 	Meter    Meter                                        // default: of the machine that the agent runs on
 	LogSize  func(c logs.Container) (bytes, inodes int64) // what a container's logs take; nil: they are not counted
+
+	// Serve, if set, makes the node's server from what the agent knows.
+	Serve func(View) (Server, error)
 
 	// ImagesChanged, if set, is sent to when images were loaded from outside:
 	// pods that wait for one try again at once.

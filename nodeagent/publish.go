@@ -33,20 +33,33 @@ type publisher struct {
 	known  func(types.UID) (types.UID, bool) // by which UID the store knows a pod that is bound here
 	logger *slog.Logger
 
-	mu    sync.Mutex
-	dirty map[types.UID]report
-	ready chan struct{}
+	mu     sync.Mutex
+	latest map[types.UID]corev1.PodStatus // of all pods that are here
+	dirty  map[types.UID]report
+	ready  chan struct{}
 }
 
 func newPublisher(store registry.Store, node string, known func(types.UID) (types.UID, bool), logger *slog.Logger) *publisher {
-	return &publisher{store: store, node: node, known: known, logger: logger, dirty: map[types.UID]report{}, ready: make(chan struct{}, 1)}
+	return &publisher{store: store, node: node, known: known, logger: logger, dirty: map[types.UID]report{}, latest: map[types.UID]corev1.PodStatus{}, ready: make(chan struct{}, 1)}
 }
 
 func (p *publisher) publish(r report) {
 	p.mu.Lock()
 	p.dirty[r.uid] = r
+	p.latest[r.uid] = r.status
+	if r.stopped {
+		delete(p.latest, r.uid)
+	}
 	p.mu.Unlock()
 	poke(p.ready)
+}
+
+// last is what was last said of a pod that is here.
+func (p *publisher) last(uid types.UID) (corev1.PodStatus, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	status, known := p.latest[uid]
+	return status, known
 }
 
 // take returns what is to be written. A pod that is no longer bound here has

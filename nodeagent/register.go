@@ -204,6 +204,10 @@ func (a *agent) nodeStatus(ready corev1.NodeCondition, runtimeVersion string) *c
 		},
 		NodeInfo: nodeInfo(a.cfg.Version, runtimeVersion),
 	}
+	if a.server != nil {
+		node.Annotations = map[string]string{schema.ServingAnnotation: a.server.CertificateHash()}
+		node.Status.DaemonEndpoints.KubeletEndpoint.Port = a.server.Port()
+	}
 	return node
 }
 

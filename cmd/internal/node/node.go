@@ -43,6 +43,7 @@ type Flags struct {
 	DataDir        string
 	RunDir         string
 	LogDir         string
+	Server         string // address of the node's server
 	LogSize        int64
 	LogFiles       int
 	Images         string
@@ -65,6 +66,7 @@ func (f *Flags) AddFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.IP, "node-ip", "", "address at which other nodes reach this one (default: that of the default route)")
 	flags.StringToStringVar(&f.Labels, "node-labels", nil, "labels of the node: key=value, separated by commas")
+	flags.StringVar(&f.Server, "server-address", "", "host:port at which the node serves logs, commands and statistics to the API (default: the node's address, port 10250 or a free one)")
 	flags.Int64Var(&f.LogSize, "log-max-size", 10<<20, "bytes of one log file of a container")
 	flags.IntVar(&f.LogFiles, "log-max-files", 5, "log files of a container, of which older ones are compressed")
 	flags.StringVar(&f.Images, "images", "", "directory of OCI and docker archives (.tar, .tar.gz, .tgz) to load, now and when they appear")
@@ -269,6 +271,7 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 	if err != nil {
 		return err
 	}
+	cfg.Serve = n.serving(registerer)
 	cfg.Standalone = n.flags.Standalone
 	if n.flags.PodCIDR != "" {
 		if cfg.PodCIDR, err = netip.ParsePrefix(n.flags.PodCIDR); err != nil {
