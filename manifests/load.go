@@ -15,7 +15,8 @@ import (
 // several goroutines.
 type Loader struct {
 	// Progress, if set, is told now and then how many of the files that have
-	// to be parsed are. It is set before the first Load.
+	// to be parsed are, from several goroutines at once. It is set before the
+	// first Load.
 	Progress func(done, total int)
 
 	mu    sync.Mutex
@@ -117,12 +118,9 @@ func (l *Loader) parseLocked(ctx context.Context, snaps []Snapshot, now []holdin
 		}
 	}
 	var failed []unread
-	total := len(jobs)
+	p := progress{tell: l.Progress, total: len(jobs)}
 	for len(jobs) > 0 {
-		if l.Progress != nil {
-			l.Progress(total-len(jobs), total)
-		}
-		n := runBatch(ctx, jobs)
+		n := runBatch(ctx, jobs, &p)
 		for _, j := range jobs[:n] {
 			if j.err != nil {
 				failed = append(failed, unread{j.source, j.file.Path, j.err})
@@ -142,8 +140,9 @@ type fileJob struct {
 	err    error
 
 	docs     []document
-	wrong    *Diagnostic // with the file as a whole
-	objects  [][]*parsed // by document
+	left     atomic.Int64 // documents to parse, while they are shared out
+	wrong    *Diagnostic  // with the file as a whole
+	objects  [][]*parsed  // by document
 	findings [][]Diagnostic
 }
 
@@ -157,7 +156,7 @@ const fewDocuments = 8
 // runBatch reads some of the jobs and parses all of their documents, using
 // all processors for both at once: where files are read one after another,
 // nobody waits for that. It returns how many jobs it has done.
-func runBatch(ctx context.Context, jobs []*fileJob) int {
+func runBatch(ctx context.Context, jobs []*fileJob, p *progress) int {
 	jobs = jobs[:min(len(jobs), readBatch)]
 	var next, held atomic.Int64
 	var wg sync.WaitGroup
@@ -171,6 +170,7 @@ func runBatch(ctx context.Context, jobs []*fileJob) int {
 				size := jobs[i].read(ctx)
 				if len(jobs[i].docs) <= fewDocuments {
 					jobs[i].parse(ctx)
+					p.add(1)
 				} else {
 					held.Add(int64(size))
 				}
@@ -179,7 +179,7 @@ func runBatch(ctx context.Context, jobs []*fileJob) int {
 	}
 	wg.Wait()
 	jobs = jobs[:min(int(next.Load()), len(jobs))]
-	parseHeld(ctx, jobs)
+	parseHeld(ctx, jobs, p)
 	if err := context.Cause(ctx); err != nil {
 		for _, j := range jobs {
 			j.err = err
@@ -189,18 +189,41 @@ func runBatch(ctx context.Context, jobs []*fileJob) int {
 }
 
 // parseHeld parses the documents of the files that were only read.
-func parseHeld(ctx context.Context, jobs []*fileJob) {
+func parseHeld(ctx context.Context, jobs []*fileJob, p *progress) {
 	type work struct {
 		job *fileJob
 		doc int
 	}
 	var todo []work
 	for _, j := range jobs {
+		j.left.Store(int64(len(j.docs)))
 		for doc := range j.docs {
 			todo = append(todo, work{j, doc})
 		}
 	}
-	inParallel(len(todo), func(i int) { todo[i].job.parseOne(ctx, todo[i].doc) })
+	inParallel(len(todo), func(i int) {
+		todo[i].job.parseOne(ctx, todo[i].doc)
+		if todo[i].job.left.Add(-1) == 0 {
+			p.add(1)
+		}
+	})
+}
+
+// progress counts the files that are parsed.
+type progress struct {
+	tell  func(done, total int) // may be nil
+	total int
+	done  atomic.Int64
+}
+
+// tellEvery is after how many files progress is told.
+const tellEvery = 16
+
+func (p *progress) add(files int64) {
+	done := p.done.Add(files)
+	if p.tell != nil && (done%tellEvery == 0 || done == int64(p.total)) {
+		p.tell(int(done), p.total)
+	}
 }
 
 // parse parses all documents, and lets go of the text.

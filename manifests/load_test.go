@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -247,5 +249,39 @@ func TestSetFind(t *testing.T) {
 	}
 	if _, ok := sets[0].Find(schema.Pods.Key("default", "none")); ok {
 		t.Error("found what is not there")
+	}
+}
+
+// TestProgress loads small files and one of many documents, which are parsed in
+// another way, and wants to hear of them while they are.
+func TestProgress(t *testing.T) {
+	const files = 200
+	snap := Snapshot{Source: "s"}
+	for i := range files {
+		text := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c%d}\n", i)
+		if i == 7 {
+			text = strings.Repeat("---\n# nothing\n", 100) + text
+			for n := range 100 {
+				text += fmt.Sprintf("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: many%d}\n", n)
+			}
+		}
+		snap.Files = append(snap.Files, File{Path: fmt.Sprintf("%03d.yaml", i), Hash: text, Read: func() ([]byte, error) { return []byte(text), nil }})
+	}
+	var mu sync.Mutex
+	told := map[int]bool{}
+	loader := NewLoader()
+	loader.Progress = func(done, total int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if told[done] || total != files {
+			t.Errorf("told of %d of %d", done, total)
+		}
+		told[done] = true
+	}
+	if _, found := loader.Load(t.Context(), snap); len(found) > 0 {
+		t.Fatal(found)
+	}
+	if !told[files] || len(told) != 1+files/tellEvery {
+		t.Errorf("told of %v", slices.Sorted(maps.Keys(told)))
 	}
 }
