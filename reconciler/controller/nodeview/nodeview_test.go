@@ -148,6 +148,30 @@ func TestRepair(t *testing.T) {
 	})
 }
 
+// TestClaims shows a node the claims of its pods, and the volumes that these
+// come to be bound to.
+func TestClaims(t *testing.T) {
+	controllertest.Run(t, func(w *controllertest.World) {
+		start(w)
+		w.Create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}})
+		p := &corev1.Pod{ObjectMeta: named("db"), Spec: corev1.PodSpec{NodeName: "n1", Volumes: []corev1.Volume{{
+			Name: "d", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}},
+		}}}}
+		w.Create(p)
+		w.Create(&corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "disk"}})
+		w.Create(&corev1.PersistentVolumeClaim{ObjectMeta: named("data")})
+		want(w, "unbound", "n1/node", "n1/peers", "n1/persistentvolumeclaims/default/data", "n1/pods/default/db")
+		w.Change(schema.PersistentVolumeClaims.Key("default", "data"), func(obj schema.Object) {
+			obj.(*corev1.PersistentVolumeClaim).Spec.VolumeName = "disk"
+		})
+		want(w, "bound", "n1/node", "n1/peers", "n1/persistentvolumeclaims/default/data", "n1/persistentvolumes/disk", "n1/pods/default/db")
+		w.Change(schema.PersistentVolumes.Key("", "disk"), func(obj schema.Object) { obj.SetLabels(map[string]string{"a": "b"}) })
+		if got := bound[*corev1.PersistentVolume](w, "n1/persistentvolumes/disk").Labels["a"]; got != "b" {
+			t.Errorf("the volume changed and its copy did not: %q", got)
+		}
+	})
+}
+
 // TestTrust writes what agents trust, and leaves the tokens alone.
 func TestTrust(t *testing.T) {
 	controllertest.Run(t, func(w *controllertest.World) {

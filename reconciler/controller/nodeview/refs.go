@@ -6,8 +6,8 @@ import (
 	"github.com/evenkeel/evenkeel/schema"
 )
 
-// Refs returns the config maps and secrets that a pod refers to, whether they
-// are optional or not.
+// Refs returns the config maps, secrets and claims that a pod refers to, whether
+// they are optional or not.
 func Refs(pod *corev1.Pod) map[schema.Key]bool {
 	refs := map[schema.Key]bool{}
 	configMap := func(name string) { refs[schema.ConfigMaps.Key(pod.Namespace, name)] = true }
@@ -18,6 +18,9 @@ func Refs(pod *corev1.Pod) map[schema.Key]bool {
 		}
 		if v.Secret != nil {
 			secret(v.Secret.SecretName)
+		}
+		if claim := v.PersistentVolumeClaim; claim != nil {
+			refs[schema.PersistentVolumeClaims.Key(pod.Namespace, claim.ClaimName)] = true
 		}
 		if v.Projected == nil {
 			continue
@@ -40,6 +43,20 @@ func Refs(pod *corev1.Pod) map[schema.Key]bool {
 		}
 	}
 	return refs
+}
+
+// volumesOf returns the volumes that claims among some references are bound to.
+func volumesOf(refs map[schema.Key]bool, get func(schema.Key) schema.Object) map[schema.Key]bool {
+	volumes := map[schema.Key]bool{}
+	for key := range refs {
+		if key.Resource != schema.PersistentVolumeClaims.Resource {
+			continue
+		}
+		if claim, ok := get(key).(*corev1.PersistentVolumeClaim); ok && claim.Spec.VolumeName != "" {
+			volumes[schema.PersistentVolumes.Key("", claim.Spec.VolumeName)] = true
+		}
+	}
+	return volumes
 }
 
 func containerRefs(c *corev1.Container, configMap, secret func(name string)) {

@@ -57,7 +57,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	loop := controller.Loop{
 		Name: "nodeview", Mirror: cfg.Writer.Mirror, After: cfg.Writer.Registries.Term(),
-		Kinds: []*schema.Kind{schema.Nodes, schema.Pods, schema.ConfigMaps, schema.Secrets}, Raw: schema.BindingsPrefix,
+		Kinds: []*schema.Kind{schema.Nodes, schema.Pods, schema.ConfigMaps, schema.Secrets, schema.PersistentVolumeClaims, schema.PersistentVolumes}, Raw: schema.BindingsPrefix,
 		Map: v.dirty, Reconcile: v.reconcile, Workers: cfg.Workers, Metrics: cfg.Metrics, Logger: cfg.Logger,
 	}
 	return loop.Run(ctx)
@@ -219,6 +219,11 @@ func (v *viewer) view(key schema.Key) View {
 		maps.Copy(refs, Refs(pod))
 	}
 	v.setRefs(key.Name, refs)
+	if volumes := volumesOf(refs, m.Get); len(volumes) > 0 {
+		refs = maps.Clone(refs) // the other is read meanwhile
+		maps.Copy(refs, volumes)
+		v.setRefs(key.Name, refs)
+	}
 	for ref := range refs {
 		if obj := m.Get(ref); obj != nil {
 			view.Objects = append(view.Objects, obj)
