@@ -78,7 +78,7 @@ func newAgent(cfg Config) *agent {
 		cfg: cfg,
 		machine: machine{
 			node: cfg.Node, hostIP: cfg.NodeIP.String(), cgroupRoot: cfg.CgroupRoot, memory: cfg.Capacity.Memory,
-			domain: cfg.Domain, seccompDir: cfg.SeccompDir, allocatable: allocatable(cfg),
+			domain: cfg.Domain, seccompDir: cfg.SeccompDir, allocatable: allocatable(cfg), podPIDs: cfg.PodPIDs,
 		},
 		mirror: registry.NewMirror(registry.MirrorConfig{
 			Store: cfg.Store, Prefixes: []string{schema.BindingPrefix(cfg.Node)}, Logger: cfg.Logger,

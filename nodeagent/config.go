@@ -94,6 +94,7 @@ type Config struct {
 	Standalone bool
 	PodCIDR    netip.Prefix // of pods' addresses, for as long as the control plane has not given another; invalid: none
 
+	PodPIDs  int64 // processes and threads that a pod may have; 0: any number
 	Eviction Eviction
 	Meter    Meter                                        // default: of the machine that the agent runs on
 	LogSize  func(c logs.Container) (bytes, inodes int64) // what a container's logs take; nil: they are not counted

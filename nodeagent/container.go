@@ -16,6 +16,7 @@ import (
 type machine struct {
 	node, hostIP, cgroupRoot, domain, seccompDir string
 	memory                                       int64
+	podPIDs                                      int64 // 0: any number
 	allocatable                                  corev1.ResourceList
 }
 
@@ -85,7 +86,7 @@ func (m machine) containerFor(pod *corev1.Pod, c *corev1.Container, attempt int,
 		Hostname:     name,
 		Sysctls:      sysctlsOf(pod),
 		CgroupParent: m.podCgroup(string(pod.UID)),
-		PodResources: podResources(pod),
+		PodResources: m.podResources(pod),
 		Resources:    m.resourcesOf(pod, c),
 		Security:     securityOf(pod, c, m.seccompDir),
 	}, nil
@@ -95,6 +96,13 @@ func namespacesOf(pod *corev1.Pod, p prepared) runtime.Namespaces {
 	return runtime.Namespaces{
 		Net: p.sandbox.NetNS, IPC: p.sandbox.IPCNS, UTS: p.sandbox.UTSNS, PID: p.pidNS, HostIPC: pod.Spec.HostIPC, HostPID: pod.Spec.HostPID,
 	}
+}
+
+// podResources are those of the pod's cgroup.
+func (m machine) podResources(pod *corev1.Pod) runtime.Resources {
+	r := podResources(pod)
+	r.PIDs = m.podPIDs
+	return r
 }
 
 func (m machine) podCgroup(uid string) string { return m.cgroupRoot + "/pod" + uid }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/evenkeel/evenkeel/nodeagent/images"
 	"github.com/evenkeel/evenkeel/nodeagent/pressure"
@@ -40,6 +41,7 @@ type evictor struct {
 	collector collector
 	measured  time.Time     // when pods with limits were last measured
 	took      time.Duration // how long that took
+	refused   map[types.UID]int64
 }
 
 // evictionWait bounds how long an evicted pod is waited for before the next
@@ -91,6 +93,7 @@ func (e *evictor) look(ctx context.Context) (evicted []string, err error) {
 	if e.agent.pressure.set(verdict.Conditions, time.Now()) {
 		poke(e.agent.nodeChanged)
 	}
+	e.noticeForks()
 	if evicted := e.holdToLimits(ctx, separate); len(evicted) > 0 {
 		return evicted, nil
 	}
@@ -126,6 +129,24 @@ func (e *evictor) relieve(ctx context.Context, act []pressure.Threshold, observe
 	}
 	e.agent.cfg.Logger.Warn("the node is short of something and has no pod to evict", "signal", signal)
 	return nil, nil
+}
+
+// noticeForks tells of pods that wanted more processes than they may have. The
+// kernel refuses those; the pod goes on, or fails, by itself.
+func (e *evictor) noticeForks() {
+	if e.agent.cfg.PodPIDs == 0 {
+		return
+	}
+	refused := map[types.UID]int64{}
+	for _, pod := range e.agent.livePods() {
+		now := e.agent.meter.ForksRefused(string(pod.UID))
+		if now > e.refused[pod.UID] {
+			e.agent.warn(pod, "PodPIDLimitReached", fmt.Sprintf("The pod has the %d processes and threads that it may have, and was refused more: "+
+				"look for what starts them without end, or raise the node agent's --pod-max-pids.", e.agent.cfg.PodPIDs))
+		}
+		refused[pod.UID] = now
+	}
+	e.refused = refused
 }
 
 // limitShare is which part of the time at most goes into measuring pods that

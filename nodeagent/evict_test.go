@@ -24,6 +24,7 @@ type fakeMeter struct {
 	mu       sync.Mutex
 	observed func() pressure.Observations
 	usage    map[string]pressure.Usage // by pod name
+	refused  map[string]int64          // forks, by pod UID
 }
 
 func (m *fakeMeter) Observe(context.Context) (pressure.Observations, bool, error) {
@@ -40,6 +41,12 @@ func (m *fakeMeter) Usage(_ context.Context, pod *corev1.Pod, _ []rt.Status) (*p
 	defer m.mu.Unlock()
 	usage := m.usage[pod.Name]
 	return &usage, nil
+}
+
+func (m *fakeMeter) ForksRefused(podUID string) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.refused[podUID]
 }
 
 func (m *fakeMeter) say(observed func() pressure.Observations) {
@@ -223,6 +230,26 @@ func TestOverDiskLimit(t *testing.T) {
 		w.wantEvicted(writer, `Usage of EmptyDir volume "scratch" exceeds the limit "10Mi". `, false)
 		w.wantEvent(writer, "sizeLimit")
 		w.wantState(other, "Running main=running,ready,0")
+	})
+}
+
+// A pod that forks without end is told so, once for each look that finds more.
+func TestForksAreTold(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.podPIDs = 50
+		pod := podNamed("a", "")
+		w.start()
+		w.bind(pod)
+		w.pass(11 * time.Second)
+		if all := strings.Join(w.events(pod), "\n"); strings.Contains(all, "PodPIDLimitReached") {
+			t.Error("told for nothing")
+		}
+		w.meter.mu.Lock()
+		w.meter.refused = map[string]int64{string(pod.UID): 9}
+		w.meter.mu.Unlock()
+		w.pass(11 * time.Second)
+		w.wantEvent(pod, "PodPIDLimitReached: The pod has the 50 processes")
+		w.wantState(pod, "Running main=running,ready,0")
 	})
 }
 

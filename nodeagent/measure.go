@@ -23,6 +23,9 @@ type Meter interface {
 	// Usage measures a pod, of which these are the containers. It walks files,
 	// and takes as long as there are many.
 	Usage(ctx context.Context, pod *corev1.Pod, containers []runtime.Status) (*pressure.Usage, error)
+	// ForksRefused counts how often a pod was refused another process because
+	// it had as many as it may.
+	ForksRefused(podUID string) int64
 }
 
 // meter is the machine's own.
@@ -42,6 +45,10 @@ func (m *meter) Observe(ctx context.Context) (pressure.Observations, bool, error
 		m.images = path
 	}
 	return m.machine.Observe(volumes, m.images)
+}
+
+func (m *meter) ForksRefused(podUID string) int64 {
+	return m.machine.CgroupForksRefused(m.agent.machine.podCgroup(podUID))
 }
 
 func (m *meter) Usage(ctx context.Context, pod *corev1.Pod, containers []runtime.Status) (*pressure.Usage, error) {

@@ -140,19 +140,20 @@ func (u unmounted) SharedMemory(podUID string) (string, error) {
 
 // world is a machine with an agent, its store and its runtime.
 type world struct {
-	t       *testing.T
-	store   *darkStore
-	runtime *gatedRuntime
-	network *fakeNetwork
-	volumes *volume.Manager
-	logs    fakeLogs
-	images  chan struct{}
-	meter   fakeMeter
+	t        *testing.T
+	store    *darkStore
+	runtime  *gatedRuntime
+	network  *fakeNetwork
+	volumes  *volume.Manager
+	logs     fakeLogs
+	images   chan struct{}
+	meter    fakeMeter
 	eviction Eviction
-	own     chan []*corev1.Pod // static pods, if any
-	alone   bool               // without a control plane
-	dir     string
-	kill    func() // ends the agent
+	podPIDs  int64
+	own      chan []*corev1.Pod // static pods, if any
+	alone    bool               // without a control plane
+	dir      string
+	kill     func() // ends the agent
 }
 
 // inWorld runs a test in a bubble of its own, in which the agent is not yet
@@ -188,7 +189,7 @@ func (w *world) start() {
 			StartWorkers: 4,
 			Node:         node, NodeIP: netip.MustParseAddr("192.168.0.1"), Store: w.store, Runtime: w.runtime, Network: w.network, Volumes: unmounted{w.volumes},
 			Recorder: recorder, Capacity: Capacity{MilliCPU: 2000, Memory: 4 << 30, Pods: 110}, Logs: &w.logs,
-			Eviction: w.eviction, Meter: &w.meter,
+			PodPIDs: w.podPIDs, Eviction: w.eviction, Meter: &w.meter,
 			ImagesChanged: w.images, Logger: logger, Static: w.own, Standalone: w.alone, PodCIDR: netip.MustParsePrefix("10.9.0.0/24"),
 		})
 		if err != nil {

@@ -75,7 +75,7 @@ func (s *stage) start(ctx context.Context) error {
 	if err := s.git("commit", "-q", "--allow-empty", "-m", "empty"); err != nil {
 		return err
 	}
-	args := append([]string{"up", "--listen", "", "--dns-address", "", "--max-delete", "100%", "--images", filepath.Dir(s.archive)}, s.place()...)
+	args := append([]string{"up", "--eviction-hard=", "--image-gc-high-threshold=100", "--listen", "", "--dns-address", "", "--max-delete", "100%", "--images", filepath.Dir(s.archive)}, s.place()...)
 	s.up = exec.Command(filepath.Join(s.bin, "reconcile"), append(args, s.repo)...)
 	s.up.Stderr = os.Stderr
 	if err := s.up.Start(); err != nil {

@@ -50,7 +50,7 @@ func (m *machines) startControl() {
 
 func (m *machines) startAgent(h *host) {
 	m.t.Helper()
-	args := append([]string{"--etcd=" + m.etcd, "--images=" + h.images()}, h.place()...)
+	args := append([]string{"--etcd=" + m.etcd, "--eviction-hard=", "--image-gc-high-threshold=100", "--images=" + h.images()}, h.place()...)
 	m.agents[h] = m.start(h.ns, "nodeagent", args...)
 }
 

@@ -61,7 +61,7 @@ func (s *site) push() {
 // start runs `reconcile up`, once more if it ran before.
 func (s *site) start() {
 	s.t.Helper()
-	args := append([]string{"up", "--images=" + s.host.images(), "--log-level=info"}, s.host.place()...)
+	args := append([]string{"up", "--eviction-hard=", "--image-gc-high-threshold=100", "--images=" + s.host.images(), "--log-level=info"}, s.host.place()...)
 	s.up = s.world.start(s.host.ns, "reconcile", append(append(args, s.flags...), s.place)...)
 }
 

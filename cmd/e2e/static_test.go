@@ -46,7 +46,7 @@ func TestStaticPods(t *testing.T) {
 		}
 	}
 	put(staticYAML)
-	alone := append([]string{"--static-pods=" + dir, "--images=" + h.images()}, h.place()...)
+	alone := append([]string{"--static-pods=" + dir, "--eviction-hard=", "--image-gc-high-threshold=100", "--images=" + h.images()}, h.place()...)
 	agent := w.start(h.ns, "nodeagent", alone...)
 	h.runs("the pod runs", 1)
 	before := h.containers()

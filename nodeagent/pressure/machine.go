@@ -138,6 +138,16 @@ func (m Machine) CgroupProcesses(path string) int64 {
 	return n
 }
 
+// CgroupForksRefused counts how often a cgroup was refused another process or
+// thread because it had as many as it may.
+func (m Machine) CgroupForksRefused(path string) int64 {
+	events, err := readPairs(m.cgroups(filepath.Join("pids", path, "pids.events")))
+	if err != nil {
+		events, _ = readPairs(m.cgroups(filepath.Join(path, "pids.events")))
+	}
+	return events["max"]
+}
+
 // workingSet reads a cgroup of version 1 or, if that may be, 2.
 func workingSet(dir string, unified bool) (int64, error) {
 	usage, err := readNumber(filepath.Join(dir, "memory.usage_in_bytes"))

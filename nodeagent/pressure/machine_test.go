@@ -57,12 +57,15 @@ func TestObserveProcesses(t *testing.T) {
 
 func TestCgroups(t *testing.T) {
 	v1 := machine(t, map[string]string{
-		"cgroup/memory/a/memory.usage_in_bytes": "500", "cgroup/memory/a/memory.stat": "total_inactive_file 100\n", "cgroup/pids/a/pids.current": "7\n",
+		"cgroup/memory/a/memory.usage_in_bytes": "500", "cgroup/memory/a/memory.stat": "total_inactive_file 100\n", "cgroup/pids/a/pids.current": "7\n", "cgroup/pids/a/pids.events": "max 3\n",
 	})
-	v2 := machine(t, map[string]string{"cgroup/a/memory.current": "500", "cgroup/a/memory.stat": "inactive_file 100\n", "cgroup/a/pids.current": "7\n"})
+	v2 := machine(t, map[string]string{"cgroup/a/memory.current": "500", "cgroup/a/memory.stat": "inactive_file 100\n", "cgroup/a/pids.current": "7\n", "cgroup/a/pids.events": "max 3\n"})
 	for name, m := range map[string]Machine{"version 1": v1, "version 2": v2} {
 		if memory, processes := m.CgroupMemory("/a"), m.CgroupProcesses("/a"); memory != 400 || processes != 7 {
 			t.Errorf("%s: %d bytes, %d processes", name, memory, processes)
+		}
+		if refused := m.CgroupForksRefused("/a"); refused != 3 {
+			t.Errorf("%s: %d forks refused", name, refused)
 		}
 		if memory, processes := m.CgroupMemory("/gone"), m.CgroupProcesses("/gone"); memory != 0 || processes != 0 {
 			t.Errorf("%s: what is gone has %d bytes, %d processes", name, memory, processes)

@@ -243,6 +243,7 @@ type Resources struct {
 	CPUQuota    int64  // µs of CPU per period
 	CPUPeriod   uint64 // µs
 	MemoryLimit int64  // bytes; swap is limited to the same
+	PIDs        int64  // processes and threads
 	OOMScoreAdj int    // -1000 to 1000; one the kernel refuses is left out
 }
 

@@ -58,6 +58,8 @@ type Flags struct {
 	ServiceCIDR    string
 	ReservedCPU    int64
 	ReservedMemory int64
+
+	Resources
 }
 
 // AddFlags adds the flags.
@@ -76,6 +78,7 @@ func (f *Flags) AddFlags(cmd *cobra.Command) {
 	flags.StringVar(&f.Domain, "cluster-domain", "cluster.local", "domain of services")
 	flags.Int64Var(&f.ReservedCPU, "reserved-cpu", 0, "milli-CPUs that pods cannot ask for")
 	flags.Int64Var(&f.ReservedMemory, "reserved-memory", 0, "bytes of memory that pods cannot ask for")
+	f.addFlags(cmd)
 }
 
 // AddPlaceFlags adds only the flags that say where a node keeps its things,
@@ -109,7 +112,7 @@ func (f *Flags) Complete() error {
 	if f.OCIRuntime != "runc" && f.OCIRuntime != "crun" {
 		return fmt.Errorf("--oci-runtime %q: must be runc or crun", f.OCIRuntime)
 	}
-	return nil
+	return f.Resources.validate()
 }
 
 // Addr is the node's address.
@@ -150,6 +153,7 @@ func Open(ctx context.Context, f Flags, logger *slog.Logger) (*Node, error) {
 	}
 	n.runtime, err = containerd.New(ctx, containerd.Config{
 		Address: address, Node: f.Name, OCIRuntime: f.OCIRuntime, PlainHTTP: f.PlainHTTP,
+		RegistryDir: f.RegistryDir, MaxParallelPulls: f.MaxPulls,
 		StateDir: filepath.Join(f.RunDir, "exec"), CgroupRoot: f.cgroupRoot(), Logger: logger,
 	})
 	if err != nil {
@@ -188,9 +192,18 @@ func (f *Flags) containerd(ctx context.Context, logger *slog.Logger) (address st
 	if _, err := containerd.Detect(ctx, containerd.SystemAddress); err == nil {
 		return containerd.SystemAddress, false, nil
 	}
-	address, err = containerd.StartPrivate(ctx, containerd.PrivateConfig{Dir: f.privateDir(), Logger: logger})
-	return address, true, err
+	for try := 1; ; try++ {
+		address, err = containerd.StartPrivate(ctx, containerd.PrivateConfig{Dir: f.privateDir(), Logger: logger})
+		if err == nil || try == startTries || errors.As(err, new(*containerd.MissingError)) || ctx.Err() != nil {
+			return address, true, err
+		}
+		logger.Warn("containerd not started, will be tried again", "error", err)
+	}
 }
+
+// startTries is how often a containerd of our own is started before giving up:
+// it may be killed as it starts.
+const startTries = 3
 
 // containerdCheck is how often a containerd of our own is looked at.
 const containerdCheck = 3 * time.Second
@@ -265,7 +278,11 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 		Store: noted, Runtime: n.runtime, Network: n.network, Volumes: n.volumes, Logs: n.logs, Recorder: recorder,
 		Capacity: capacity, Reserved: nodeagent.Capacity{MilliCPU: n.flags.ReservedCPU, Memory: n.flags.ReservedMemory},
 		Domain: n.flags.Domain, CgroupRoot: n.flags.cgroupRoot(),
+		PodPIDs: n.flags.PodPIDs, LogSize: n.logs.ContainerUsage,
 		ImagesChanged: images, Logger: n.logger, Registerer: registerer,
+	}
+	if cfg.Eviction, err = n.flags.eviction(); err != nil {
+		return err
 	}
 	static, err := newStaticPods(n.flags.Name, n.flags.staticFile(), n.flags.StaticPods, n.logger)
 	if err != nil {

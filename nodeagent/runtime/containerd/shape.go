@@ -34,7 +34,7 @@ func settings(r rt.Resources, unified, swap bool) []setting {
 			out = append(out, setting{"memory", "memory.memsw.limit_in_bytes", limit})
 		}
 	}
-	return out
+	return append(out, pidSettings(r)...)
 }
 
 func unifiedSettings(r rt.Resources) []setting {
@@ -48,7 +48,15 @@ func unifiedSettings(r rt.Resources) []setting {
 	if r.MemoryLimit != 0 {
 		out = append(out, setting{"memory", "memory.max", strconv.FormatInt(r.MemoryLimit, 10)}, setting{"memory", "memory.swap.max", "0"})
 	}
-	return out
+	return append(out, pidSettings(r)...)
+}
+
+// pidSettings are the same in both versions.
+func pidSettings(r rt.Resources) []setting {
+	if r.PIDs == 0 {
+		return nil
+	}
+	return []setting{{"pids", "pids.max", strconv.FormatInt(r.PIDs, 10)}}
 }
 
 // weight turns version 1's CPU shares (2 to 262144) into version 2's weight (1
@@ -85,7 +93,7 @@ func (c cgroups) make(root, path string) error {
 	}
 	dir := root
 	for part := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
-		err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+cpu +memory"), 0o644)
+		err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+cpu +memory +pids"), 0o644)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("hand controllers down in %s: %w", dir, err)
 		}

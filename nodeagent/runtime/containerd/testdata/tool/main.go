@@ -61,6 +61,13 @@ func main() {
 		}
 	case "nap":
 		time.Sleep(100 * time.Millisecond)
+	case "fork": // children until one is refused
+		for n := 0; ; n++ {
+			if err := exec.Command("/tool", "sleep").Start(); err != nil {
+				fmt.Printf("stopped after %d: %v\n", n, err)
+				time.Sleep(time.Hour)
+			}
+		}
 	case "ps":
 		time.Sleep(300 * time.Millisecond)
 		stats, _ := filepath.Glob("/proc/[0-9]*/stat")
