@@ -199,7 +199,7 @@ type cluster struct {
 
 func newCluster(t *rapid.T) *cluster {
 	store := memory.New()
-	c := &cluster{regs: registry.New(store, registry.Config{Validator: Rules{}}), mirror: registry.NewMirror(registry.MirrorConfig{Store: store})}
+	c := &cluster{regs: registry.New(store, registry.Config{Validator: Rules{}, ServiceAccounts: true}), mirror: registry.NewMirror(registry.MirrorConfig{Store: store})}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.ctx = ctx
 	done := make(chan error, 1)

@@ -47,6 +47,8 @@ func fieldChanges(live, updated schema.Object, before, declared []byte) ([]Field
 	switch schema.KeyOf(live).Resource {
 	case schema.Services.Resource:
 		dropAllocated(trees)
+	case schema.Pods.Resource:
+		dropGiven(trees)
 	case schema.Secrets.Resource:
 		for _, t := range trees {
 			if t["data"] == nil { // so that each key is a field of its own
