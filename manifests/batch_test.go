@@ -46,6 +46,7 @@ func TestLoadEnds(t *testing.T) {
 		files = append(files, fmt.Sprintf("%d.yaml", i), configMap(fmt.Sprintf("c%d", i)))
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
 	snap := snapshot("s", files...)
 	var reads atomic.Int64
 	for i := range snap.Files {
