@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -76,50 +77,103 @@ func eventName(e *corev1.Event) string {
 	return fmt.Sprintf("%s.%016x", e.InvolvedObject.Name, h.Sum64())
 }
 
-// Run writes events until ctx ends.
+// Run writes events until ctx ends. Those that come while it writes are
+// written together.
 func (r *Recorder) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case e := <-r.queue:
-			if err := r.write(ctx, e); err != nil && ctx.Err() == nil {
-				r.cfg.Logger.Warn("event lost", "key", e.InvolvedObject.Name, "reason", e.Reason, "message", e.Message, "error", err)
+			batch := r.drain(e)
+			if err := r.write(ctx, batch); err != nil && ctx.Err() == nil {
+				r.lose(batch, err)
 			}
 		}
 	}
 }
 
-// maxSeen bounds the memory of what was recorded; what is forgotten is
-// counted from one again.
-const maxSeen = 2000
+// How many events are written together, and how many are remembered: what is
+// forgotten is counted from one again.
+const (
+	maxEvents = 100
+	maxSeen   = 2000
+)
 
-func (r *Recorder) write(ctx context.Context, e *corev1.Event) error {
+// drain takes what waits behind an event; what happened several times
+// meanwhile is one event.
+func (r *Recorder) drain(first *corev1.Event) []*corev1.Event {
+	batch := []*corev1.Event{first}
+	byName := map[string]*corev1.Event{first.Namespace + "/" + first.Name: first}
+	for len(batch) < maxEvents {
+		select {
+		case e := <-r.queue:
+			name := e.Namespace + "/" + e.Name
+			if same := byName[name]; same != nil {
+				same.Count++
+				same.LastTimestamp = e.LastTimestamp
+				continue
+			}
+			byName[name] = e
+			batch = append(batch, e)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func (r *Recorder) lose(batch []*corev1.Event, err error) {
+	for _, e := range batch {
+		r.cfg.Logger.Warn("event lost", "key", e.InvolvedObject.Name, "reason", e.Reason, "message", e.Message, "error", err)
+	}
+}
+
+// write writes events in one transaction, or each half by itself where the
+// store does not take so much.
+func (r *Recorder) write(ctx context.Context, batch []*corev1.Event) error {
 	if err := r.renewLease(ctx); err != nil {
 		return err
 	}
-	if before := r.seen[e.Name]; before != nil {
-		e.Count = before.Count + 1
-		e.FirstTimestamp = before.FirstTimestamp
-		e.UID, e.CreationTimestamp = before.UID, before.CreationTimestamp
-	} else {
-		e.CreationTimestamp = e.FirstTimestamp
-		e.UID = newUID()
-		if len(r.seen) >= maxSeen {
-			clear(r.seen)
+	var txn Txn
+	for _, e := range batch {
+		r.number(e)
+		data, err := schema.Encode(e)
+		if err != nil {
+			return err
 		}
+		txn.Ops = append(txn.Ops, Op{Key: schema.KeyOf(e).Path(), Value: data, Lease: r.lease})
 	}
-	data, err := schema.Encode(e)
+	_, err := r.cfg.Store.Commit(ctx, txn)
+	if half := len(batch) / 2; errors.Is(err, ErrTooLarge) && half > 0 {
+		return errors.Join(r.write(ctx, batch[:half]), r.write(ctx, batch[half:]))
+	}
 	if err != nil {
-		return err
-	}
-	op := Op{Key: schema.KeyOf(e).Path(), Value: data, Lease: r.lease}
-	if _, err := r.cfg.Store.Commit(ctx, Txn{Ops: []Op{op}}); err != nil {
 		r.lease = 0
 		return err
 	}
-	r.seen[e.Name] = e
+	if len(r.seen)+len(batch) > maxSeen {
+		clear(r.seen)
+	}
+	for _, e := range batch {
+		r.seen[e.Name] = e
+	}
 	return nil
+}
+
+// number counts an event on from the last one of its name; one that was
+// numbered stays as it is.
+func (r *Recorder) number(e *corev1.Event) {
+	before := r.seen[e.Name]
+	switch {
+	case e.UID != "":
+	case before != nil:
+		e.Count += before.Count
+		e.FirstTimestamp = before.FirstTimestamp
+		e.UID, e.CreationTimestamp = before.UID, before.CreationTimestamp
+	default:
+		e.UID, e.CreationTimestamp = newUID(), e.FirstTimestamp
+	}
 }
 
 // renewLease makes a new lease every few minutes; one lease is shared by all
