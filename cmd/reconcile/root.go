@@ -48,7 +48,7 @@ A SOURCE is a directory, which is watched, or a git repository: a URL
 	c.flags.API.AddAPIFlags(cmd)
 	c.dry.addFlags(cmd)
 	cmd.Flags().StringVar(&c.dataDir, "data-dir", "/var/lib/evenkeel", "directory of git caches and of the API's kubeconfig")
-	cmd.AddCommand(newUp(), newDown(), newStatus(), newApprove(), newExport(), newExplain(), newKubeconfig())
+	cmd.AddCommand(newUp(), newDown(), newStatus(), newApprove(), newExport(), newExplain(), newKubeconfig(), newWhy())
 	return cmd
 }
 

@@ -99,6 +99,7 @@ var rooms = []room{
 	{"reconciler/scheduler", []pattern{"reconciler/volumes", "schema", "schema/registry"}},
 	{"reconciler/controller/binder", []pattern{"reconciler/controller", "reconciler/volumes", "schema", "schema/registry"}},
 	{"reconciler/status", []pattern{"reconciler", "schema", "schema/registry"}},
+	{"reconciler/why", []pattern{"reconciler", "reconciler/scheduler", "reconciler/status", "schema", "schema/registry"}},
 	{"reconciler/controller", []pattern{"schema", "schema/registry"}},
 	// The manager is what starts the others, and the only one that knows them.
 	{"reconciler/controller/manager", []pattern{"reconciler/controller/...", "reconciler/scheduler", "schema", "schema/registry"}},
