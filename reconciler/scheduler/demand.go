@@ -37,16 +37,17 @@ type portUse struct {
 
 // demand is all of a pod that a node is chosen by.
 type demand struct {
-	requests   amount
-	weight     amount // requests, with something assumed where there are none
-	ports      []portUse
-	selector   map[string]string
-	controller types.UID
-	needs      *volumes.Needs // of a pod that claims volumes
+	requests    amount
+	weight      amount // requests, with something assumed where there are none
+	ports       []portUse
+	selector    map[string]string
+	tolerations []corev1.Toleration
+	controller  types.UID
+	needs       *volumes.Needs // of a pod that claims volumes
 }
 
 func demandOf(pod *corev1.Pod) demand {
-	d := demand{selector: pod.Spec.NodeSelector, ports: portsOf(pod)}
+	d := demand{selector: pod.Spec.NodeSelector, ports: portsOf(pod), tolerations: tolerationsOf(pod)}
 	d.requests, d.weight = requestsOf(pod)
 	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil {
 		d.controller = ref.UID
@@ -147,6 +148,9 @@ func (d *demand) class() string {
 	fmt.Fprint(&b, d.requests, d.ports)
 	for _, k := range slices.Sorted(maps.Keys(d.selector)) {
 		fmt.Fprintf(&b, "|%s=%s", k, d.selector[k])
+	}
+	for _, t := range d.tolerations {
+		fmt.Fprintf(&b, "|%s %s %s %s", t.Key, t.Operator, t.Value, t.Effect)
 	}
 	return b.String()
 }

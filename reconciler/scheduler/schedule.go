@@ -101,7 +101,7 @@ func (s *State) choose(d *demand) (*node, string) {
 }
 
 func (n *node) fits(d *demand) bool {
-	return n.ready && n.open && n.roomFor(d) && n.matches(d.selector) && n.portsFree(d.ports) && n.hasVolumes(d) == ""
+	return n.ready && n.open && n.untolerated(d) == nil && n.roomFor(d) && n.matches(d.selector) && n.portsFree(d.ports) && n.hasVolumes(d) == ""
 }
 
 func (n *node) roomFor(d *demand) bool {
@@ -184,6 +184,11 @@ func (n *node) refusals(d *demand) []string {
 		return []string{"node(s) were unschedulable"}
 	case !n.ready:
 		return []string{"node(s) were not ready"}
+	}
+	if taint := n.untolerated(d); taint != nil {
+		return []string{fmt.Sprintf("node(s) had untolerated taint {%s: %s}", taint.Key, taint.Value)}
+	}
+	switch {
 	case !n.matches(d.selector):
 		return []string{"node(s) didn't match Pod's node affinity/selector"}
 	case !n.portsFree(d.ports):

@@ -32,6 +32,7 @@ type node struct {
 	object   *corev1.Node
 	ready    bool
 	open     bool // not cordoned
+	taints   []corev1.Taint
 	capacity amount
 	maxPods  int64
 
@@ -65,9 +66,9 @@ func NewState() *State {
 func (s *State) SetNode(name string, object *corev1.Node) bool {
 	n := s.node(name)
 	before := *n
-	n.object, n.ready, n.open, n.capacity, n.maxPods = object, false, false, amount{}, 0
+	n.object, n.ready, n.open, n.taints, n.capacity, n.maxPods = object, false, false, nil, amount{}, 0
 	if object != nil {
-		n.ready, n.open = isReady(object), !object.Spec.Unschedulable
+		n.ready, n.open, n.taints = isReady(object), !object.Spec.Unschedulable, object.Spec.Taints
 		a := object.Status.Allocatable
 		n.capacity = amount{a.Cpu().MilliValue(), a.Memory().Value()}
 		n.maxPods = a.Pods().Value()
@@ -97,7 +98,7 @@ func nodeChanged(a, b *node) bool {
 	if a.ready != b.ready || a.open != b.open || a.capacity != b.capacity || a.maxPods != b.maxPods || (a.object == nil) != (b.object == nil) {
 		return true
 	}
-	return a.object != nil && !maps.Equal(a.object.Labels, b.object.Labels)
+	return a.object != nil && (!sameTaints(a.taints, b.taints) || !maps.Equal(a.object.Labels, b.object.Labels))
 }
 
 // SetPod takes in a pod as it is now; nil means that it is gone. It reports

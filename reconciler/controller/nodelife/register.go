@@ -27,7 +27,10 @@ func (l *life) reconcile(ctx context.Context, key schema.Key) error {
 	case node.Spec.PodCIDR == "":
 		return l.assign(ctx, node)
 	}
-	return l.claimOwn(ctx, node)
+	if err := l.claimOwn(ctx, node); err != nil {
+		return err
+	}
+	return l.taint(ctx, key)
 }
 
 // register makes the node of an agent that reported, with a range.
