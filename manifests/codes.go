@@ -63,6 +63,8 @@ const (
 	CodeNamespaceNowhere = "W0610" // not declared; the cluster is not known
 	CodeNoNamespace      = "E0611" // neither declared nor in the cluster
 	CodeIgnoresNothing   = "W0612" // the annotation names no check
+	CodeNoClaim          = "W0613" // a pod's persistent volume claim
+	CodeNoAccount        = "W0614" // a pod's service account
 )
 
 // IsCheck reports whether a code is of a check across objects, which a person

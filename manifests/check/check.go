@@ -25,8 +25,8 @@ type Cluster struct {
 	// Known says that Objects are all that the cluster holds.
 	Known bool
 
-	// Objects are what lives beside the sets: namespaces, config maps,
-	// secrets, services, pods and replication controllers; other kinds are
+	// Objects are what lives beside the sets: namespaces, config maps, secrets,
+	// claims, accounts, services, pods and replication controllers; others are
 	// not looked at. Whoever plans a deletion leaves its object out. Those
 	// that a set declares, and pods that a controller made, are passed over.
 	Objects []schema.Object

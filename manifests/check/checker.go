@@ -107,7 +107,8 @@ func (c *Checker) Beside(key schema.Key, live schema.Object) {
 // counts reports whether an object of the cluster matters to a check.
 func counts(live schema.Object) bool {
 	switch live.(type) {
-	case *corev1.Namespace, *corev1.ConfigMap, *corev1.Secret, *corev1.Service, *corev1.Pod, *corev1.ReplicationController:
+	case *corev1.Namespace, *corev1.ConfigMap, *corev1.Secret, *corev1.PersistentVolumeClaim, *corev1.ServiceAccount,
+		*corev1.Service, *corev1.Pod, *corev1.ReplicationController:
 		return metav1.GetControllerOfNoCopy(live) == nil
 	}
 	return false
@@ -142,7 +143,7 @@ func (c *Checker) touchAround(o *object) {
 				c.touched[s] = true
 			}
 		}
-	case o.key.Resource == schema.ConfigMaps.Resource || o.key.Resource == schema.Secrets.Resource:
+	case needs[o.key.Resource].code != "":
 		for _, w := range c.index.workloadIn[o.key.Namespace] {
 			c.touched[w] = true
 		}

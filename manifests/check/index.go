@@ -18,7 +18,7 @@ type index struct {
 	services   map[string][]*object // by namespace
 	labelled   map[label][]*object  // workloads
 	workloadIn map[string][]*object // by namespace
-	names      map[family][]string  // of config maps and secrets
+	names      map[family][]string  // of what pods refer to
 	namespaces map[string]bool      // that exist
 	inhabited  map[string]int       // how many declared objects are in a namespace
 	claims     map[claimed][]claim  // of services
@@ -88,7 +88,7 @@ func (x *index) add(o *object) {
 	switch v := o.value().(type) {
 	case *corev1.Namespace:
 		x.namespaces[v.Name] = true
-	case *corev1.ConfigMap, *corev1.Secret:
+	case *corev1.ConfigMap, *corev1.Secret, *corev1.PersistentVolumeClaim, *corev1.ServiceAccount:
 		f := family{o.key.Resource, o.key.Namespace}
 		x.names[f] = append(x.names[f], o.key.Name)
 	case *corev1.Service:
@@ -134,7 +134,7 @@ func (x *index) remove(o *object) {
 		if v.Name != metav1.NamespaceDefault && v.Name != metav1.NamespaceSystem {
 			delete(x.namespaces, v.Name)
 		}
-	case *corev1.ConfigMap, *corev1.Secret:
+	case *corev1.ConfigMap, *corev1.Secret, *corev1.PersistentVolumeClaim, *corev1.ServiceAccount:
 		without(x.names, family{o.key.Resource, o.key.Namespace}, func(name string) bool { return name == o.key.Name })
 	case *corev1.Service:
 		without(x.services, o.key.Namespace, o.is)
@@ -244,7 +244,7 @@ func (x *index) keysOf(namespace string) []string {
 	return slices.Compact(out)
 }
 
-// namesIn are the names of config maps or secrets, sorted.
+// namesIn are the names of what pods refer to, sorted.
 func (x *index) namesIn(resource, namespace string) []string {
 	names := x.names[family{resource, namespace}]
 	if !slices.IsSorted(names) {

@@ -11,7 +11,8 @@ import (
 	"github.com/evenkeel/evenkeel/schema"
 )
 
-// reference is a pod's need of a config map or secret, or of a key in one.
+// reference is a pod's need of a config map or secret, or of a key in one, of
+// a claim or an account.
 type reference struct {
 	kind     *schema.Kind
 	name     string
@@ -27,9 +28,9 @@ type reference struct {
 // place is where a pod refers to something. Its path is made only where it is
 // needed, for most references are right.
 type place struct {
-	list  string // volumes, containers, initContainers
+	list  string // volumes, containers, initContainers; "" for the pod itself
 	index int
-	below string // env, envFrom, or "" for a volume
+	below string // env, envFrom, projected.sources, or "" for a volume
 	item  int
 	field string // configMap, secretKeyRef, …
 }
@@ -44,7 +45,12 @@ func (p place) path() string {
 	return fmt.Sprintf("%s[%d].%s[%d].%s", p.list, p.index, p.below, p.item, p.field)
 }
 
-func (r reference) nameField() string { return r.at.path() + "." + r.named }
+func (r reference) nameField() string {
+	if r.at.list == "" {
+		return r.named
+	}
+	return r.at.path() + "." + r.named
+}
 
 func (r reference) keyField() string {
 	if r.keyed == "items" {
@@ -62,8 +68,19 @@ func (x *index) lacksReferent(w *object) bool {
 	return lacks
 }
 
-// isOptional reports whether a pod starts without what is referred to.
-func (r *reference) isOptional() bool { return r.name == "" || r.optional != nil && *r.optional }
+// isOptional reports whether a pod starts without what is referred to, or
+// whether every namespace is given it.
+func (r *reference) isOptional() bool {
+	switch {
+	case r.name == "", r.optional != nil && *r.optional:
+		return true
+	case r.kind == schema.ConfigMaps:
+		return r.name == "kube-root-ca.crt"
+	case r.kind == schema.ServiceAccounts:
+		return r.name == "default"
+	}
+	return false
+}
 
 // holds reports whether what a pod refers to is there.
 func (x *index) holds(w *object, r reference) bool {
@@ -94,24 +111,29 @@ func (p *pass) checkReferences(w *object) {
 	})
 }
 
+// needs are the kinds that pods refer to, with what becomes of a pod without.
+var needs = map[string]struct{ code, word, without string }{
+	schema.ConfigMaps.Resource:             {manifests.CodeNoConfigMap, "config map", "the pod waits for it"},
+	schema.Secrets.Resource:                {manifests.CodeNoSecret, "secret", "the pod waits for it"},
+	schema.PersistentVolumeClaims.Resource: {manifests.CodeNoClaim, "persistent volume claim", "the pod waits for it"},
+	schema.ServiceAccounts.Resource:        {manifests.CodeNoAccount, "service account", "the pod is refused without it"},
+}
+
 // missing says that what is referred to is not there.
 func (c *Checker) missing(w *object, r reference) finding {
 	o := c.index.objects[r.kind.Key(w.key.Namespace, r.name)]
-	f := finding{code: manifests.CodeNoConfigMap}
-	word := "config map"
-	if r.kind == schema.Secrets {
-		f.code, word = manifests.CodeNoSecret, "secret"
-	}
+	needed := needs[r.kind.Resource]
+	f := finding{code: needed.code}
 	switch {
 	case o == nil:
 		f.field = w.path + "." + r.nameField()
-		f.message = fmt.Sprintf("the %s %q is %s; the pod waits for it", word, r.name, c.notThere())
+		f.message = fmt.Sprintf("the %s %q is %s; %s", needed.word, r.name, c.notThere(), needed.without)
 	case o.item == nil:
 		f.field = w.path + "." + r.keyField()
-		f.message = fmt.Sprintf("the %s %q in the cluster has no key %q; the pod waits for it", word, r.name, r.key)
+		f.message = fmt.Sprintf("the %s %q in the cluster has no key %q; %s", needed.word, r.name, r.key, needed.without)
 	default:
 		f.code, f.field = manifests.CodeNoKey, w.path+"."+r.keyField()
-		f.message = fmt.Sprintf("the %s %q has no key %q", word, r.name, r.key)
+		f.message = fmt.Sprintf("the %s %q has no key %q", needed.word, r.name, r.key)
 	}
 	return f
 }
@@ -147,6 +169,9 @@ func hasKey(o schema.Object, key string) bool {
 
 // eachReference calls yield with every reference of a pod.
 func eachReference(spec *corev1.PodSpec, yield func(reference)) {
+	if name := spec.ServiceAccountName; name != "" {
+		yield(reference{kind: schema.ServiceAccounts, name: name, named: "serviceAccountName"})
+	}
 	for i, v := range spec.Volumes {
 		if m := v.ConfigMap; m != nil {
 			eachItem(reference{kind: schema.ConfigMaps, name: m.Name, optional: m.Optional, at: place{list: "volumes", index: i, field: "configMap"}, named: "name"}, m.Items, yield)
@@ -154,9 +179,29 @@ func eachReference(spec *corev1.PodSpec, yield func(reference)) {
 		if s := v.Secret; s != nil {
 			eachItem(reference{kind: schema.Secrets, name: s.SecretName, optional: s.Optional, at: place{list: "volumes", index: i, field: "secret"}, named: "secretName"}, s.Items, yield)
 		}
+		if c := v.PersistentVolumeClaim; c != nil {
+			yield(reference{kind: schema.PersistentVolumeClaims, name: c.ClaimName, at: place{list: "volumes", index: i, field: "persistentVolumeClaim"}, named: "claimName"})
+		}
+		if p := v.Projected; p != nil {
+			eachSource(p.Sources, i, yield)
+		}
 	}
 	eachEnvironment(spec.InitContainers, "initContainers", yield)
 	eachEnvironment(spec.Containers, "containers", yield)
+}
+
+func eachSource(sources []corev1.VolumeProjection, volume int, yield func(reference)) {
+	for j, from := range sources {
+		at := place{list: "volumes", index: volume, below: "projected.sources", item: j}
+		if m := from.ConfigMap; m != nil {
+			at.field = "configMap"
+			eachItem(reference{kind: schema.ConfigMaps, name: m.Name, optional: m.Optional, at: at, named: "name"}, m.Items, yield)
+		}
+		if s := from.Secret; s != nil {
+			at.field = "secret"
+			eachItem(reference{kind: schema.Secrets, name: s.Name, optional: s.Optional, at: at, named: "name"}, s.Items, yield)
+		}
+	}
 }
 
 func eachItem(r reference, items []corev1.KeyToPath, yield func(reference)) {
