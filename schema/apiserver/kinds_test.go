@@ -71,9 +71,10 @@ func (w *world) client(kind *schema.Kind) dynamic.ResourceInterface {
 
 // TestEveryKind takes an object of every kind through every verb.
 func TestEveryKind(t *testing.T) {
-	w := inMemory(t)
-	for _, kind := range schema.Kinds {
-		t.Run(kind.Resource, func(t *testing.T) { everyVerb(t, w.client(kind), kind) })
+	for name, w := range map[string]*world{"memory": inMemory(t), "etcd": inEtcd(t)} {
+		for _, kind := range schema.Kinds {
+			t.Run(name+"/"+kind.Resource, func(t *testing.T) { everyVerb(t, w.client(kind), kind) })
+		}
 	}
 }
 
