@@ -2,9 +2,11 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 )
 
@@ -30,6 +32,7 @@ type response struct {
 	http.ResponseWriter
 	s    *Server
 	gone context.CancelFunc
+	spdy bool
 
 	mu    sync.Mutex
 	taken *conn
@@ -39,7 +42,8 @@ type response struct {
 // connection.
 func (s *Server) takeOver(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, *http.Request, func()) {
 	ctx, cancel := context.WithCancel(r.Context())
-	stream := &response{ResponseWriter: w, s: s, gone: cancel}
+	spdy := strings.Contains(strings.ToLower(r.Header.Get("Upgrade")), "spdy")
+	stream := &response{ResponseWriter: w, s: s, gone: cancel, spdy: spdy}
 	return stream, r.WithContext(ctx), func() {
 		cancel()
 		stream.end()
@@ -62,23 +66,65 @@ func (r *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	// What has come already was read from below c.
 	early := make([]byte, buffered.Reader.Buffered())
 	_, _ = buffered.Reader.Read(early)
-	reader := bufio.NewReader(&rest{early: early, c: c})
+	rest := &remainder{early: early, c: c}
+	if r.spdy {
+		rest.frames = &frames{}
+	}
+	reader := bufio.NewReader(rest)
 	return c, bufio.NewReadWriter(reader, bufio.NewWriter(c)), nil
 }
 
-// rest reads what came early, and then the connection.
-type rest struct {
-	early []byte
-	c     *conn
+// remainder reads what came early, and then the connection.
+type remainder struct {
+	early  []byte
+	c      *conn
+	frames *frames // nil unless it is SPDY
 }
 
-func (r *rest) Read(p []byte) (int, error) {
+func (r *remainder) Read(p []byte) (n int, err error) {
 	if len(r.early) > 0 {
-		n := copy(p, r.early)
+		n = copy(p, r.early)
 		r.early = r.early[n:]
-		return n, nil
+	} else {
+		n, err = r.c.Read(p)
 	}
-	return r.c.Read(p)
+	if r.frames != nil && r.frames.goAway(p[:n]) {
+		r.c.gone()
+	}
+	return n, err
+}
+
+// frames follows the frames of a SPDY connection. A client that leaves says so
+// in one, after which nobody reads on to find the connection closed.
+type frames struct {
+	head [8]byte
+	have int // bytes of head
+	skip int // bytes of the frame's body that are still to come
+}
+
+// typeGoAway is the first half of a GOAWAY frame's head: control, version 3,
+// type 7.
+var typeGoAway = []byte{0x80, 3, 0, 7}
+
+// goAway takes the next bytes, and reports whether such a frame begins in them.
+func (f *frames) goAway(p []byte) (found bool) {
+	for len(p) > 0 {
+		if f.skip > 0 {
+			n := min(f.skip, len(p))
+			f.skip -= n
+			p = p[n:]
+			continue
+		}
+		n := copy(f.head[f.have:], p)
+		f.have += n
+		p = p[n:]
+		if f.have == len(f.head) {
+			found = found || bytes.Equal(f.head[:4], typeGoAway)
+			f.skip = int(f.head[5])<<16 | int(f.head[6])<<8 | int(f.head[7])
+			f.have = 0
+		}
+	}
+	return found
 }
 
 func (r *response) end() {

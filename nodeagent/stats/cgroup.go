@@ -35,7 +35,7 @@ func ParseCgroups(mountinfo string) (Cgroups, error) {
 			}
 		case "cgroup":
 			for controller := range strings.SplitSeq(right[2], ",") {
-				if c.mounts[controller] == "" {
+				if c.mounts[controller] == "" && controller != "rw" && controller != "ro" {
 					c.mounts[controller] = left[4]
 				}
 			}
