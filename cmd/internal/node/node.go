@@ -28,6 +28,7 @@ import (
 	"github.com/evenkeel/evenkeel/nodeagent/checkpoint"
 	"github.com/evenkeel/evenkeel/nodeagent/logs"
 	"github.com/evenkeel/evenkeel/nodeagent/network"
+	"github.com/evenkeel/evenkeel/nodeagent/pressure"
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime/containerd"
 	"github.com/evenkeel/evenkeel/nodeagent/volume"
@@ -262,7 +263,11 @@ func (f *Flags) spoolDir() string { return filepath.Join(f.DataDir, "logs", f.Na
 func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometheus.Registerer) error {
 	recorder := registry.NewRecorder(registry.RecorderConfig{Store: store, Component: "nodeagent", Host: n.flags.Name, Logger: n.logger})
 	images := make(chan struct{}, 1)
-	capacity, err := capacity()
+	eviction, err := n.flags.eviction()
+	if err != nil {
+		return err
+	}
+	capacity, err := capacity(n.flags.DataDir)
 	if err != nil {
 		return err
 	}
@@ -276,13 +281,10 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 	cfg := nodeagent.Config{
 		Node: n.flags.Name, NodeIP: n.flags.Addr(), Labels: n.flags.Labels, Version: command.Version,
 		Store: noted, Runtime: n.runtime, Network: n.network, Volumes: n.volumes, Logs: n.logs, Recorder: recorder,
-		Capacity: capacity, Reserved: nodeagent.Capacity{MilliCPU: n.flags.ReservedCPU, Memory: n.flags.ReservedMemory},
-		Domain: n.flags.Domain, CgroupRoot: n.flags.cgroupRoot(),
+		Capacity: capacity, Reserved: n.flags.reserved(eviction.Thresholds, capacity), Eviction: eviction,
+		Domain: n.flags.Domain, CgroupRoot: n.flags.cgroupRoot(), SeccompDir: filepath.Join(n.flags.DataDir, "seccomp"),
 		PodPIDs: n.flags.PodPIDs, LogSize: n.logs.ContainerUsage,
 		ImagesChanged: images, Logger: n.logger, Registerer: registerer,
-	}
-	if cfg.Eviction, err = n.flags.eviction(); err != nil {
-		return err
 	}
 	static, err := newStaticPods(n.flags.Name, n.flags.staticFile(), n.flags.StaticPods, n.logger)
 	if err != nil {
@@ -351,7 +353,7 @@ func (n *Node) checkpointed(store registry.Store) (*checkpoint.Store, error) {
 // maxPods is how many pods a node takes, as Kubernetes' default.
 const maxPods = 110
 
-func capacity() (nodeagent.Capacity, error) {
+func capacity(dataDir string) (nodeagent.Capacity, error) {
 	data, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return nodeagent.Capacity{}, err
@@ -360,5 +362,19 @@ func capacity() (nodeagent.Capacity, error) {
 	if _, err := fmt.Sscanf(string(data), "MemTotal: %d kB", &kib); err != nil {
 		return nodeagent.Capacity{}, fmt.Errorf("/proc/meminfo: %w", err)
 	}
-	return nodeagent.Capacity{MilliCPU: int64(runtime.NumCPU()) * 1000, Memory: kib << 10, Pods: maxPods}, nil
+	storage, err := pressure.Storage(dataDir)
+	if err != nil {
+		return nodeagent.Capacity{}, err
+	}
+	return nodeagent.Capacity{MilliCPU: int64(runtime.NumCPU()) * 1000, Memory: kib << 10, Storage: storage, Pods: maxPods}, nil
+}
+
+// reserved is what pods cannot ask for: what the flags reserve, and what is
+// kept free by evicting pods.
+func (f *Flags) reserved(thresholds []pressure.Threshold, capacity nodeagent.Capacity) nodeagent.Capacity {
+	return nodeagent.Capacity{
+		MilliCPU: f.ReservedCPU,
+		Memory:   f.ReservedMemory + pressure.Kept(thresholds, pressure.MemoryAvailable, capacity.Memory),
+		Storage:  pressure.Kept(thresholds, pressure.NodeFSAvailable, capacity.Storage),
+	}
 }
