@@ -64,6 +64,7 @@ func (r *Runtime) forward(ctx context.Context, in <-chan *events.Envelope, errs 
 			return
 		case err := <-errs:
 			if err != nil && ctx.Err() == nil {
+				r.connected.Store(time.Now().UnixNano())
 				r.log.Warn("containerd's events ended", "error", err)
 			}
 			return

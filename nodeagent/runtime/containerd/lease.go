@@ -62,6 +62,27 @@ func (r *Runtime) isOld(ctx context.Context, id string) bool {
 	return err == nil && len(found) == 1 && time.Since(found[0].CreatedAt) > pullLeaseTime/2
 }
 
+// sweepLeases lets go of what was leased before the connection to containerd
+// was made or last lost: whoever did so has ended, or has been told that it
+// failed. What an interrupted pull brought stays for the next.
+func (r *Runtime) sweepLeases(ctx context.Context) error {
+	before := time.Unix(0, r.connected.Load())
+	manager := r.client.LeasesService()
+	list, err := manager.List(ctx)
+	if err != nil {
+		return wrap("list leases", err)
+	}
+	for _, lease := range list {
+		if strings.HasPrefix(lease.ID, pullLeasePrefix) || !lease.CreatedAt.Before(before) {
+			continue
+		}
+		if err := manager.Delete(ctx, lease); err != nil && !gone(err) {
+			return wrap("remove lease "+lease.ID, err)
+		}
+	}
+	return nil
+}
+
 // dropPullLeases lets go of what interrupted pulls left.
 func (r *Runtime) dropPullLeases(ctx context.Context) error {
 	manager := r.client.LeasesService()

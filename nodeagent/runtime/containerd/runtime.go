@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -97,6 +98,8 @@ type Runtime struct {
 	transfers transfers
 	unpack    flight[struct{}]
 
+	connected atomic.Int64 // when the connection was made or last lost: nanoseconds since 1970
+
 	mu       sync.Mutex
 	holds    imageHolds
 	known    map[string]record // containers seen, by id
@@ -125,6 +128,7 @@ func New(ctx context.Context, cfg Config) (*Runtime, error) {
 		machine: readMachine(hierarchies), pullSlots: make(chan struct{}, cfg.MaxParallelPulls), holds: newImageHolds(),
 		known: map[string]record{}, starting: map[string]bool{}, parents: map[string]int{},
 	}
+	r.connected.Store(time.Now().UnixNano())
 	r.client, err = client.New(cfg.Address, client.WithDefaultNamespace(cfg.Namespace), client.WithTimeout(2*time.Second))
 	if err != nil {
 		return nil, unavailable("connect to containerd at "+cfg.Address, err)

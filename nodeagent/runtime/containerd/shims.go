@@ -93,8 +93,8 @@ const sweepEvery = time.Minute
 
 func (r *Runtime) keepSweeping(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := r.sweepShims(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("shims that hold nothing not ended", "error", err)
+		if err := errors.Join(r.sweepShims(ctx), r.sweepLeases(ctx)); err != nil && ctx.Err() == nil {
+			r.log.Warn("what containerd forgot not removed", "error", err)
 		}
 		_ = pause(ctx, sweepEvery)
 	}

@@ -4,8 +4,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/leases"
 )
 
 func TestShimOf(t *testing.T) {
@@ -62,5 +66,37 @@ func (n *node) forgottenShim(id string) {
 	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+n.cfg.Address+".ttrpc", "GRPC_ADDRESS="+n.cfg.Address)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		n.t.Fatalf("start a shim: %v\n%s", err, out)
+	}
+}
+
+// A lease that somebody left who ended goes; one that is newer, or keeps what a
+// pull brought, stays.
+func TestForgottenLeaseEnds(t *testing.T) {
+	n := newNode(t)
+	ctx, manager := n.scope(t.Context()), n.client.LeasesService()
+	make := func(id string) {
+		t.Helper()
+		if _, err := manager.Create(ctx, leases.WithID(id), leases.WithExpiration(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	make("left")
+	make(pullLease("app:1"))
+	n.connected.Store(time.Now().UnixNano())
+	make("mine")
+	if err := n.sweepLeases(ctx); err != nil {
+		t.Fatal(err)
+	}
+	list, err := manager.List(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, l := range list {
+		left = append(left, l.ID)
+	}
+	slices.Sort(left)
+	if want := []string{"mine", pullLease("app:1")}; !slices.Equal(left, want) {
+		t.Errorf("leases left: %v, want %v", left, want)
 	}
 }
