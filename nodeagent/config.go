@@ -119,6 +119,7 @@ const startsPerCPU = 4
 type Capacity struct {
 	MilliCPU int64
 	Memory   int64 // bytes
+	Storage  int64 // bytes of the file system of volumes and logs; 0: not known
 	Pods     int64
 }
 

@@ -222,15 +222,19 @@ func (a *agent) nodeLabels() map[string]string {
 }
 
 func resources(c Capacity) corev1.ResourceList {
-	return corev1.ResourceList{
+	list := corev1.ResourceList{
 		corev1.ResourceCPU:    *resource.NewMilliQuantity(c.MilliCPU, resource.DecimalSI),
 		corev1.ResourceMemory: *resource.NewQuantity(c.Memory, resource.BinarySI),
 		corev1.ResourcePods:   *resource.NewQuantity(c.Pods, resource.DecimalSI),
 	}
+	if c.Storage > 0 {
+		list[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(c.Storage, resource.BinarySI)
+	}
+	return list
 }
 
 func less(a, b Capacity) Capacity {
-	return Capacity{MilliCPU: a.MilliCPU - b.MilliCPU, Memory: a.Memory - b.Memory, Pods: a.Pods - b.Pods}
+	return Capacity{MilliCPU: a.MilliCPU - b.MilliCPU, Memory: a.Memory - b.Memory, Storage: a.Storage - b.Storage, Pods: a.Pods - b.Pods}
 }
 
 func nodeInfo(version, runtimeVersion string) corev1.NodeSystemInfo {

@@ -117,6 +117,12 @@ func fileSystem(dir string) (space, nodes Observation, device uint64, err error)
 		Observation{Available: int64(s.Ffree), Capacity: int64(s.Files)}, uint64(info.Dev), nil
 }
 
+// Storage is how large the file system of a directory is, in bytes.
+func Storage(dir string) (int64, error) {
+	space, _, _, err := fileSystem(dir)
+	return space.Capacity, err
+}
+
 // CgroupMemory is the working set of a cgroup, in bytes; 0 if it is gone.
 func (m Machine) CgroupMemory(path string) int64 {
 	set, err := workingSet(m.cgroups(filepath.Join("memory", path)), true)

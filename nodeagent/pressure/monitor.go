@@ -72,6 +72,17 @@ func (m *Monitor) Relieved(o Observations) bool {
 	return !slices.ContainsFunc(m.thresholds, func(t Threshold) bool { return t.met(o, true) })
 }
 
+// Kept is how much of something pods cannot ask for, because they would be
+// evicted before they had it: what the hard threshold of a signal keeps free.
+func Kept(thresholds []Threshold, s Signal, capacity int64) int64 {
+	for _, t := range thresholds {
+		if t.Signal == s && t.Grace == 0 {
+			return min(capacity, t.least(capacity, false))
+		}
+	}
+	return 0
+}
+
 // urgency puts memory first; among the others, hard thresholds were given
 // first.
 func urgency(t Threshold) int {

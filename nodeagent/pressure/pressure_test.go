@@ -87,6 +87,12 @@ func TestMonitor(t *testing.T) {
 	if m.Relieved(Observations{NodeFSAvailable: {104, 1000}}) || !m.Relieved(Observations{NodeFSAvailable: {105, 1000}}) {
 		t.Error("relief is not with what must be reclaimed")
 	}
+	if got := Kept(thresholds, NodeFSAvailable, 1000); got != 100 {
+		t.Errorf("%d of the disk is kept", got)
+	}
+	if got := Kept(thresholds, PIDAvailable, 1000); got != 0 {
+		t.Errorf("%d process IDs are kept", got)
+	}
 	if got := NewMonitor(thresholds, 0).Look(Observations{}, start); len(got.Act) > 0 {
 		t.Errorf("nothing known leads to %v", got.Act)
 	}

@@ -21,12 +21,20 @@ const (
 )
 
 // amount is what is asked for, used or there: CPU in thousandths of a core,
-// memory in bytes.
-type amount struct{ cpu, memory int64 }
+// memory and disk (ephemeral storage) in bytes.
+type amount struct{ cpu, memory, disk int64 }
 
-func (a amount) plus(b amount) amount  { return amount{a.cpu + b.cpu, a.memory + b.memory} }
-func (a amount) minus(b amount) amount { return amount{a.cpu - b.cpu, a.memory - b.memory} }
-func (a amount) max(b amount) amount   { return amount{max(a.cpu, b.cpu), max(a.memory, b.memory)} }
+func (a amount) plus(b amount) amount {
+	return amount{a.cpu + b.cpu, a.memory + b.memory, a.disk + b.disk}
+}
+
+func (a amount) minus(b amount) amount {
+	return amount{a.cpu - b.cpu, a.memory - b.memory, a.disk - b.disk}
+}
+
+func (a amount) max(b amount) amount {
+	return amount{max(a.cpu, b.cpu), max(a.memory, b.memory), max(a.disk, b.disk)}
+}
 
 // portUse is a port of the machine that a pod takes.
 type portUse struct {
@@ -94,7 +102,7 @@ func wholePod(pod *corev1.Pod, sum amount) amount {
 func containerRequests(c *corev1.Container) (requests, weight amount) {
 	cpu, hasCPU := c.Resources.Requests[corev1.ResourceCPU]
 	memory, hasMemory := c.Resources.Requests[corev1.ResourceMemory]
-	requests = amount{cpu.MilliValue(), memory.Value()}
+	requests = amount{cpu.MilliValue(), memory.Value(), c.Resources.Requests.StorageEphemeral().Value()}
 	weight = requests
 	if !hasCPU {
 		weight.cpu = assumedCPU

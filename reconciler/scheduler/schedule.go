@@ -105,7 +105,8 @@ func (n *node) fits(d *demand) bool {
 }
 
 func (n *node) roomFor(d *demand) bool {
-	return n.pods < n.maxPods && fitsIn(d.requests.cpu, n.used.cpu, n.capacity.cpu) && fitsIn(d.requests.memory, n.used.memory, n.capacity.memory)
+	return n.pods < n.maxPods && fitsIn(d.requests.cpu, n.used.cpu, n.capacity.cpu) && fitsIn(d.requests.memory, n.used.memory, n.capacity.memory) &&
+		fitsIn(d.requests.disk, n.used.disk, n.capacity.disk)
 }
 
 // fitsIn: who asks for nothing fits even where there is nothing left.
@@ -206,6 +207,9 @@ func (n *node) refusals(d *demand) []string {
 	}
 	if !fitsIn(d.requests.memory, n.used.memory, n.capacity.memory) {
 		reasons = append(reasons, "Insufficient memory")
+	}
+	if !fitsIn(d.requests.disk, n.used.disk, n.capacity.disk) {
+		reasons = append(reasons, "Insufficient ephemeral-storage")
 	}
 	return reasons
 }

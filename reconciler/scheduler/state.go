@@ -70,7 +70,7 @@ func (s *State) SetNode(name string, object *corev1.Node) bool {
 	if object != nil {
 		n.ready, n.open, n.taints = isReady(object), !object.Spec.Unschedulable, object.Spec.Taints
 		a := object.Status.Allocatable
-		n.capacity = amount{a.Cpu().MilliValue(), a.Memory().Value()}
+		n.capacity = amount{a.Cpu().MilliValue(), a.Memory().Value(), a.StorageEphemeral().Value()}
 		n.maxPods = a.Pods().Value()
 	}
 	if (before.object == nil) != (object == nil) {

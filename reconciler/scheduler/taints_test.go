@@ -5,7 +5,26 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
+
+// Ephemeral storage runs out like CPU and memory.
+func TestEphemeralStorage(t *testing.T) {
+	disk := func(size string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Spec.Containers[0].Resources.Requests[corev1.ResourceEphemeralStorage] = resource.MustParse(size)
+		}
+	}
+	s := NewState()
+	s.SetNode("n1", newNode("n1", "8", "8Gi", "10", func(n *corev1.Node) {
+		n.Status.Allocatable[corev1.ResourceEphemeralStorage] = resource.MustParse("10Gi")
+	}))
+	got := summary(Schedule([]*corev1.Pod{newPod("a", "", "", disk("6Gi")), newPod("b", "", "", disk("6Gi")), newPod("c", "", "")}, s))
+	want := map[string]string{"a": "n1", "b": "0/1 nodes are available: 1 Insufficient ephemeral-storage.", "c": "n1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
 
 func TestTaints(t *testing.T) {
 	tainted := func(taints ...corev1.Taint) func(*corev1.Node) {
