@@ -99,10 +99,10 @@ func canRestartAll(pod *corev1.Pod) bool {
 }
 
 // rounds tells apart the containers of a pod that were started before and
-// after the last exit that asked for all to be started anew.
+// after an exit that asked for all to be started anew.
 type rounds struct {
-	began time.Time // of the present round; zero: there was only one
-	cause *runtime.Status
+	now   int             // number of the present round
+	cause *runtime.Status // whose exit began it; nil if it is the first, or that is forgotten
 }
 
 // roundsOf finds the last exit that asked for all containers to be started
@@ -114,33 +114,39 @@ func roundsOf(pod *corev1.Pod, o Observed) rounds {
 	}
 	for i := range o.Containers {
 		c := &o.Containers[i]
-		if c.State != runtime.Exited || o.Replaced[c.ID] || !c.FinishedAt.After(r.began) {
+		r.now = max(r.now, c.Round)
+		if c.State != runtime.Exited || o.Replaced[c.ID] {
 			continue
 		}
 		if ruleFor(containerNamed(pod, c.Name), c.ExitCode) == corev1.ContainerRestartRuleActionRestartAllContainers {
-			r = rounds{began: c.FinishedAt, cause: c}
+			if r.cause == nil || c.Round > r.cause.Round {
+				r.cause = c
+			}
+			r.now = max(r.now, c.Round+1)
 		}
 	}
 	return r
 }
 
 // past reports whether a container belongs to an earlier round.
-func (r rounds) past(c *runtime.Status) bool {
-	at := c.StartedAt
-	if at.IsZero() {
-		at = c.CreatedAt
-	}
-	return !r.began.IsZero() && !at.After(r.began)
-}
+func (r rounds) past(c *runtime.Status) bool { return c.Round < r.now }
 
 // running reports whether a container of an earlier round has not ended yet.
 func (r rounds) running(o Observed) bool {
 	return slices.ContainsFunc(o.Containers, func(c runtime.Status) bool { return r.past(&c) && isUp(&c) })
 }
 
+// notBefore is when the present round may start its containers.
+func (r rounds) notBefore(o Observed) time.Time {
+	if r.cause == nil {
+		return time.Time{}
+	}
+	return r.cause.FinishedAt.Add(CrashDelay(o.Crashes[r.cause.Name]))
+}
+
 // present is what is observed, without the containers of earlier rounds.
 func (r rounds) present(o Observed) Observed {
-	if r.began.IsZero() {
+	if r.now == 0 {
 		return o
 	}
 	o.Containers = slices.DeleteFunc(slices.Clone(o.Containers), func(c runtime.Status) bool { return r.past(&c) })

@@ -66,6 +66,7 @@ type Action struct {
 	Kind      ActionKind
 	Container string // name, of Start
 	Attempt   int    // of Start
+	Round     int    // of Start: how often all were started anew before
 	ID        string // of Stop and Remove
 	Reason    string // of Stop: for the event
 	Grace     *int64 // of Stop: seconds; nil: the pod's
@@ -121,10 +122,7 @@ func (d *Decision) advance(pod *corev1.Pod, o Observed, now time.Time) {
 		d.stopPast(pod, o, r)
 		return
 	}
-	s := starter{Decision: d, pod: pod, all: o, Observed: r.present(o), now: now}
-	if r.cause != nil {
-		s.notBefore = r.began.Add(CrashDelay(o.Crashes[r.cause.Name]))
-	}
+	s := starter{Decision: d, pod: pod, all: o, Observed: r.present(o), now: now, round: r.now, notBefore: r.notBefore(o)}
 	if !s.init() {
 		return
 	}
@@ -141,8 +139,11 @@ func (d *Decision) advance(pod *corev1.Pod, o Observed, now time.Time) {
 func (d *Decision) stopPast(pod *corev1.Pod, o Observed, r rounds) {
 	past := o
 	past.Containers = slices.DeleteFunc(slices.Clone(o.Containers), func(c runtime.Status) bool { return !r.past(&c) })
-	from := len(d.Actions)
-	d.stopInTurn(pod, past, fmt.Sprintf("container %s exited and all are started anew", r.cause.Name))
+	from, cause := len(d.Actions), ""
+	if r.cause != nil {
+		cause = r.cause.Name
+	}
+	d.stopInTurn(pod, past, fmt.Sprintf("container %s exited and all are started anew", cause))
 	for i := range d.Actions[from:] {
 		d.Actions[from+i].Replace = true
 	}
@@ -195,6 +196,7 @@ type starter struct {
 	pod       *corev1.Pod
 	all       Observed
 	now       time.Time
+	round     int
 	notBefore time.Time // for what was never started in this round
 }
 
@@ -261,7 +263,7 @@ func (s *starter) start(name string, notBefore time.Time) {
 	if last := latest(s.all, name); last != nil {
 		attempt = last.Attempt + 1
 	}
-	s.Actions = append(s.Actions, Action{Kind: Start, Container: name, Attempt: attempt})
+	s.Actions = append(s.Actions, Action{Kind: Start, Container: name, Attempt: attempt, Round: s.round})
 }
 
 // checkRunning stops containers that are not well or not what the pod says.

@@ -163,6 +163,7 @@ type Container struct {
 	Pod      PodRef
 	Name     string // of the container in the pod
 	Attempt  int    // 0 for the first start; the restart count
+	Round    int    // kept as a label and returned by Containers, as is SpecHash
 	SpecHash string // kept as a label and returned by Containers
 	Image    string // reference of a local image
 
@@ -286,6 +287,7 @@ type Status struct {
 	Pod        PodRef
 	Name       string
 	Attempt    int
+	Round      int
 	SpecHash   string
 	Image      string // reference it was started from
 	ImageID    string

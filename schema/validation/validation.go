@@ -29,6 +29,7 @@ import (
 	rbacv1internal "k8s.io/kubernetes/pkg/apis/rbac/v1"
 	"k8s.io/kubernetes/pkg/apis/storage"
 	storagev1internal "k8s.io/kubernetes/pkg/apis/storage/v1"
+	"k8s.io/kubernetes/pkg/capabilities"
 
 	"github.com/evenkeel/evenkeel/schema"
 )
@@ -36,6 +37,10 @@ import (
 // scheme holds the versioned and the internal types with Kubernetes'
 // conversions, defaults and declarative validation.
 var scheme = newScheme()
+
+// Pods may be privileged, as in every cluster that runs its own networking:
+// who may declare one is decided by who may write to git and by the API's roles.
+func init() { capabilities.Setup(true, 0) }
 
 func newScheme() *runtime.Scheme {
 	s := runtime.NewScheme()

@@ -22,6 +22,7 @@ const (
 	labelImage        = "evenkeel.io/image"
 	labelImageID      = "evenkeel.io/image-id"
 	labelCgroupParent = "evenkeel.io/cgroup-parent"
+	labelRound        = "evenkeel.io/round"
 	labelStopSignal   = "evenkeel.io/stop-signal"
 	labelStarted      = "evenkeel.io/started-at"
 	labelFinished     = "evenkeel.io/finished-at" // its presence says that the exit is noted
@@ -37,6 +38,9 @@ func containerLabels(c rt.Container, img image) map[string]string {
 	}
 	if signal := signalOf(img.config.StopSignal); signal != 0 {
 		labels[labelStopSignal] = strconv.Itoa(signal)
+	}
+	if c.Round != 0 {
+		labels[labelRound] = strconv.Itoa(c.Round)
 	}
 	return labels
 }
@@ -80,6 +84,7 @@ func (r record) cgroup() string { return path.Join(r.parent, r.status.ID) }
 func parseRecord(id string, labels map[string]string, created time.Time) record {
 	attempt, _ := strconv.Atoi(labels[labelAttempt])
 	stopSignal, _ := strconv.Atoi(labels[labelStopSignal])
+	round, _ := strconv.Atoi(labels[labelRound])
 	rec := record{
 		parent: labels[labelCgroupParent],
 		status: rt.Status{
@@ -87,7 +92,7 @@ func parseRecord(id string, labels map[string]string, created time.Time) record 
 			Pod:  rt.PodRef{UID: labels[labelPodUID], Namespace: labels[labelPodNamespace], Name: labels[labelPodName]},
 			Name: labels[labelName], Attempt: attempt, SpecHash: labels[labelSpecHash],
 			Image: labels[labelImage], ImageID: labels[labelImageID],
-			StopSignal: stopSignal,
+			Round: round, StopSignal: stopSignal,
 			CreatedAt:  created, StartedAt: parseTime(labels[labelStarted]), State: rt.Created,
 		},
 	}
