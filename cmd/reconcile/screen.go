@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +28,8 @@ type screen struct {
 	places []string
 	began  time.Time
 
+	kubeconfig string // "" where no API is served
+
 	mu    sync.Mutex
 	w     io.Writer
 	shown map[string]string // last line by object
@@ -36,8 +37,8 @@ type screen struct {
 	told  bool // where to look
 }
 
-func newScreen(w io.Writer, n node.Flags, places []string) *screen {
-	return &screen{w: w, node: n, places: places, began: time.Now(), shown: map[string]string{}}
+func newScreen(w io.Writer, n node.Flags, places []string, kubeconfig string) *screen {
+	return &screen{w: w, node: n, places: places, kubeconfig: kubeconfig, began: time.Now(), shown: map[string]string{}}
 }
 
 func (s *screen) printf(format string, args ...any) {
@@ -68,15 +69,6 @@ func (s *screen) synced(h reconciler.Head, findings manifests.Diagnostics) {
 		for _, f := range h.Findings {
 			s.printf("    %s\n", f)
 		}
-	}
-}
-
-// serving is told that the API is served, and the path of its kubeconfig.
-func (s *screen) serving(config string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if config != "" {
-		s.printf("%s  kubectl --kubeconfig %s get pods -A\n", stamp(), config)
 	}
 }
 
@@ -178,7 +170,9 @@ func (s *screen) allReady(r status.Report, mirror *registry.Mirror) {
 	}
 	s.printf("  look     %s status --watch%s\n", os.Args[0], s.dataDirFlag())
 	s.printf("  change   edit a file under %s: it is in force within a second\n", strings.Join(s.places, ", "))
-	s.printf("  kubectl  the kubeconfig will be %s once the API is served\n", filepath.Join(s.node.DataDir, "kubeconfig"))
+	if s.kubeconfig != "" {
+		s.printf("  kubectl  kubectl --kubeconfig %s get pods -A\n", s.kubeconfig)
+	}
 	s.printf("  stop     Ctrl-C leaves the containers running; %s down%s removes all\n\n", os.Args[0], s.dataDirFlag())
 }
 

@@ -81,7 +81,7 @@ func (u *up) run(cmd *cobra.Command, places []string) error {
 	if err != nil {
 		return err
 	}
-	screen := newScreen(cmd.OutOrStdout(), u.node, places)
+	screen := newScreen(cmd.OutOrStdout(), u.node, places, u.control.API.Kubeconfig(u.node.DataDir))
 	screen.hello(n.Runtime())
 	err = u.serve(cmd.Context(), n, store, sources, screen, logger)
 	err = errors.Join(err, closeStore())
@@ -113,7 +113,7 @@ func (u *up) serve(ctx context.Context, n *node.Node, store registry.Store, sour
 	g.Go(func() error {
 		return control.Run(ctx, control.Config{
 			Flags: u.control, Sources: sources, Store: store, Synced: screen.synced, Logger: logger, Registerer: u.monitor.Registry,
-			DataDir: u.node.DataDir, NodeIP: u.node.Addr(), Serving: screen.serving,
+			DataDir: u.node.DataDir, NodeIP: u.node.Addr(),
 		})
 	})
 	g.Go(func() error { return n.Run(ctx, store, u.monitor.Registry) })

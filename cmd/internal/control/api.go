@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -57,8 +59,13 @@ func (f *APIFlags) validate() error {
 	return nil
 }
 
-// KubeconfigPath is where the kubeconfig of the API lies.
-func KubeconfigPath(dataDir string) string { return filepath.Join(dataDir, "kubeconfig") }
+// Kubeconfig is where the kubeconfig is written, "" if no API is served.
+func (f *APIFlags) Kubeconfig(dataDir string) string {
+	if !f.served() {
+		return ""
+	}
+	return filepath.Join(dataDir, "kubeconfig")
+}
 
 // api is the API of this process.
 type api struct {
@@ -95,30 +102,51 @@ func (a *api) controllers() *manager.API {
 	return &manager.API{RootCA: a.authority.Bundle(), Issue: a.access.Tokens.ForPod, Roles: roles, Bindings: bindings, IP: a.serviceIP}
 }
 
+// serveAfter is how long pods that start are left alone before the server is
+// made, which takes a core a quarter of a second. Whoever calls meanwhile waits
+// at the open listener.
+const serveAfter = time.Second
+
 // run serves until ctx ends.
 func (a *api) run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return a.listen.close()
+	case <-time.After(serveAfter):
+	}
 	server, reached, err := a.server()
 	if err != nil {
 		return errors.Join(err, a.listen.close())
 	}
 	defer reached.Close()
-	path := KubeconfigPath(a.cfg.DataDir)
+	path := a.cfg.API.Kubeconfig(a.cfg.DataDir)
 	failed := func(err error) { a.cfg.Logger.Warn("no kubeconfig; print one with reconcile kubeconfig", "error", err) }
 	if err := a.authority.WriteKubeconfig(path, a.listen.server.URL); err != nil {
 		failed(err)
-		path = ""
-	}
-	if a.cfg.Serving != nil {
-		a.cfg.Serving(path)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return a.register(ctx) })
+	g.Go(func() error { return tidy(ctx) })
 	g.Go(func() error {
-		a.authority.KeepKubeconfig(ctx, KubeconfigPath(a.cfg.DataDir), a.listen.server.URL, failed)
+		a.authority.KeepKubeconfig(ctx, path, a.listen.server.URL, failed)
 		return nil
 	})
 	return g.Wait()
+}
+
+// tidyAfter is when a server that was made has answered its first requests.
+const tidyAfter = 3 * time.Second
+
+// tidy gives back what was needed only to make the server: as much again as
+// serving takes.
+func tidy(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-time.After(tidyAfter):
+		debug.FreeOSMemory()
+	}
+	return nil
 }
 
 func (a *api) server() (*apiserver.Server, *agents.Agents, error) {
@@ -137,7 +165,7 @@ func (a *api) server() (*apiserver.Server, *agents.Agents, error) {
 		Listeners: a.listen.listeners, Certificate: certificate, ClientCA: clients,
 		Authenticator: a.access.Authenticator, Audiences: access.Audiences, Authorizer: a.access.Authorizer, Rules: a.access.Rules,
 		Admission: a.access.Guard, Kubelet: reached.Reach, Token: a.access.Tokens.Request,
-		Owned: owners.sentences, DenyOwned: a.cfg.API.Writes == "deny", Logger: a.cfg.Logger,
+		Owned: owners.sentences, DenyOwned: a.cfg.API.Writes == "deny", Logger: slog.New(quiet{a.cfg.Logger.Handler()}),
 	}
 	if a.cfg.API.AuditLog != "" {
 		if cfg.Audit, cfg.AuditPolicy, err = access.Audit(a.cfg.API.AuditLog, a.cfg.API.AuditPolicy); err != nil {

@@ -104,9 +104,8 @@ type Config struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 
-	DataDir string              // where the kubeconfig is written
-	NodeIP  netip.Addr          // of the node in this process, if there is one: its pods reach the API there
-	Serving func(config string) // if set, is told once that the API serves, and the kubeconfig's path or ""
+	DataDir string     // where the kubeconfig is written
+	NodeIP  netip.Addr // of the node in this process, if there is one: its pods reach the API there
 }
 
 // Run stands for election and runs the control plane while this process leads.

@@ -134,7 +134,10 @@ func (n *nearby) Accept() (net.Conn, error) {
 	}
 }
 
-func (n *nearby) isNear(conn net.Conn) bool {
+func (n *nearby) isNear(conn interface {
+	RemoteAddr() net.Addr
+	LocalAddr() net.Addr
+}) bool {
 	from, ok := conn.RemoteAddr().(*net.TCPAddr)
 	here, isTCP := conn.LocalAddr().(*net.TCPAddr)
 	if !ok || !isTCP {
