@@ -221,7 +221,7 @@ func (p *Plan) drop(in Input, key schema.Key, owned Owned) {
 		c.Action = Forget
 	case live.GetUID() != owned.Entry.UID:
 		c.Action = Forget
-	case live.GetDeletionTimestamp() != nil:
+	case live.GetDeletionTimestamp() != nil, registry.Undeletable(key):
 		c.Action = Forget
 	default:
 		c.Protected = protects(live)

@@ -34,9 +34,12 @@ type Deletion struct {
 	Finalize bool
 }
 
-// undeletable are the namespaces that may not be deleted, as in Kubernetes'
-// admission plugin NamespaceLifecycle.
-var undeletable = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic}
+// Undeletable reports whether an object may never be deleted: the namespaces
+// that Kubernetes' admission plugin NamespaceLifecycle keeps.
+func Undeletable(key schema.Key) bool {
+	return key.Resource == schema.Namespaces.Resource &&
+		slices.Contains([]string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic}, key.Name)
+}
 
 func (r *Registries) prepareDelete(ctx context.Context, d Deletion) (write, error) {
 	if d.Key.Resource == bindings {
@@ -74,7 +77,7 @@ func (d Deletion) allowed(cur stored) error {
 	if err := checkVersion(d.Key, cur, d.ResourceVersion); err != nil {
 		return err
 	}
-	if d.Key.Resource == schema.Namespaces.Resource && slices.Contains(undeletable, d.Key.Name) {
+	if Undeletable(d.Key) {
 		return apierrors.NewForbidden(groupResource(d.Key.Resource), d.Key.Name, errors.New("this namespace may not be deleted"))
 	}
 	return nil

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/evenkeel/evenkeel/schema"
 )
@@ -14,6 +15,7 @@ import (
 func (r *Registries) DryRun(ctx context.Context, w Write) (schema.Object, error) {
 	dry := *r
 	dry.store = dryStore{r.store}
+	dry.events = &eventLease{}
 	return dry.one(ctx, w)
 }
 
@@ -37,3 +39,6 @@ func (s dryStore) Commit(ctx context.Context, txn Txn) (int64, error) {
 	}
 	return 0, nil
 }
+
+// Grant makes no lease: nothing will be on it.
+func (s dryStore) Grant(context.Context, time.Duration) (LeaseID, error) { return 0, nil }

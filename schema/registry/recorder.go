@@ -33,8 +33,7 @@ type Recorder struct {
 	cfg   RecorderConfig
 	queue chan *corev1.Event
 	seen  map[string]*corev1.Event
-	lease LeaseID
-	since time.Time // of the lease
+	lease eventLease
 }
 
 // NewRecorder returns a recorder; Run writes what it is given.
@@ -132,9 +131,6 @@ func (r *Recorder) lose(batch []*corev1.Event, err error) {
 // write writes events in one transaction, or each half by itself where the
 // store does not take so much.
 func (r *Recorder) write(ctx context.Context, batch []*corev1.Event) error {
-	if err := r.renewLease(ctx); err != nil {
-		return err
-	}
 	var txn Txn
 	for _, e := range batch {
 		r.number(e)
@@ -142,14 +138,17 @@ func (r *Recorder) write(ctx context.Context, batch []*corev1.Event) error {
 		if err != nil {
 			return err
 		}
-		txn.Ops = append(txn.Ops, Op{Key: schema.KeyOf(e).Path(), Value: data, Lease: r.lease})
+		txn.Ops = append(txn.Ops, Put(schema.KeyOf(e).Path(), data))
+	}
+	if err := r.lease.on(ctx, r.cfg.Store, txn.Ops); err != nil {
+		return err
 	}
 	_, err := r.cfg.Store.Commit(ctx, txn)
+	r.lease.failed(err)
 	if half := len(batch) / 2; errors.Is(err, ErrTooLarge) && half > 0 {
 		return errors.Join(r.write(ctx, batch[:half]), r.write(ctx, batch[half:]))
 	}
 	if err != nil {
-		r.lease = 0
 		return err
 	}
 	if len(r.seen)+len(batch) > maxSeen {
@@ -174,19 +173,4 @@ func (r *Recorder) number(e *corev1.Event) {
 	default:
 		e.UID, e.CreationTimestamp = newUID(), e.FirstTimestamp
 	}
-}
-
-// renewLease makes a new lease every few minutes; one lease is shared by all
-// events written meanwhile.
-func (r *Recorder) renewLease(ctx context.Context) error {
-	const share = 5 * time.Minute
-	if r.lease != 0 && time.Since(r.since) < share {
-		return nil
-	}
-	lease, err := r.cfg.Store.Grant(ctx, eventTTL+share)
-	if err != nil {
-		return err
-	}
-	r.lease, r.since = lease, time.Now()
-	return nil
 }

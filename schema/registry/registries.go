@@ -54,9 +54,10 @@ var (
 // methods are safe to call at once. Objects given are never changed, objects
 // returned belong to the caller.
 type Registries struct {
-	store Store
-	cfg   Config
-	fence *Guard
+	store  Store
+	cfg    Config
+	fence  *Guard
+	events *eventLease
 }
 
 // New returns registries on a store.
@@ -70,7 +71,7 @@ func New(store Store, cfg Config) *Registries {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Registries{store: store, cfg: cfg}
+	return &Registries{store: store, cfg: cfg, events: &eventLease{}}
 }
 
 // Store returns the store beneath.

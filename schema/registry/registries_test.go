@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -346,5 +347,26 @@ func TestMirror(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
+	})
+}
+
+// TestEventsPass: an event that anybody writes is gone an hour after it last
+// happened, and an object is not.
+func TestEventsPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegistries(t)
+		event := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "e"}, InvolvedObject: corev1.ObjectReference{Namespace: "default"}}
+		created := must[schema.Object](t)(r.Create(t.Context(), event))
+		<-time.After(50 * time.Minute)
+		again := created.DeepCopyObject().(*corev1.Event)
+		again.Count = 2
+		must[schema.Object](t)(r.Update(t.Context(), again))
+		<-time.After(50 * time.Minute)
+		must[schema.Object](t)(r.Get(t.Context(), schema.KeyOf(event)))
+		<-time.After(20 * time.Minute)
+		if _, err := r.Get(t.Context(), schema.KeyOf(event)); !apierrors.IsNotFound(err) {
+			t.Errorf("after an hour: %v", err)
+		}
+		must[schema.Object](t)(r.Get(t.Context(), schema.Namespaces.Key("", "default")))
 	})
 }

@@ -239,7 +239,12 @@ func (r *Registries) commitPrepared(ctx context.Context, prepared []write) (int6
 	if r.fence != nil {
 		txn.Guards = addGuards(txn.Guards, []Guard{*r.fence})
 	}
-	return r.store.Commit(ctx, txn)
+	if err := r.events.on(ctx, r.store, txn.Ops); err != nil {
+		return 0, err
+	}
+	revision, err := r.store.Commit(ctx, txn)
+	r.events.failed(err)
+	return revision, err
 }
 
 // takenChoice returns the last write that chose, without being asked for it,

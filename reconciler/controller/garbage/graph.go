@@ -16,8 +16,25 @@ import (
 // change by change. It is safe for concurrent use.
 type graph struct {
 	mu     sync.Mutex
-	owners map[schema.Key]*owner       // those that some object refers to, whether or not they are there
-	refs   map[schema.Key][]schema.Key // of an object, to its owners
+	owners map[schema.Key]*owner // those that some object refers to, whether or not they are there
+	refs   map[schema.Key]refs   // of the objects that have owners
+}
+
+// refs are an object's references to its owners.
+type refs struct {
+	uid  types.UID // of the object
+	all  []metav1.OwnerReference
+	keys []schema.Key
+}
+
+func (r refs) equal(other refs) bool {
+	return r.uid == other.uid && slices.EqualFunc(r.all, other.all, func(a, b metav1.OwnerReference) bool {
+		return a.UID == b.UID && a.Kind == b.Kind && a.Name == b.Name && a.APIVersion == b.APIVersion && blocks(a) == blocks(b)
+	})
+}
+
+func blocks(r metav1.OwnerReference) bool {
+	return r.BlockOwnerDeletion != nil && *r.BlockOwnerDeletion
 }
 
 // owner is what of an owner decides about what it owns.
@@ -33,7 +50,7 @@ type standing struct {
 }
 
 func newGraph() *graph {
-	return &graph{owners: map[schema.Key]*owner{}, refs: map[schema.Key][]schema.Key{}}
+	return &graph{owners: map[schema.Key]*owner{}, refs: map[schema.Key]refs{}}
 }
 
 // set takes in an object as it is now, nil for one that is gone, and returns
@@ -41,34 +58,45 @@ func newGraph() *graph {
 func (g *graph) set(key schema.Key, obj schema.Object, lookup func(schema.Key) schema.Object) []schema.Key {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	before := g.refs[key]
-	after := ownersOf(obj)
-	dirty := map[schema.Key]bool{key: len(after) > 0 || endingOf(obj) != ""}
-	for _, ref := range before {
-		if !slices.Contains(after, ref) {
-			g.unrefLocked(ref, key)
-		}
-		dirty[ref] = g.owners[ref] == nil || g.owners[ref].ending != ""
+	before, after := g.refs[key], refsOf(obj)
+	o := g.owners[key]
+	moved := o != nil && o.standing != standingOf(obj)
+	if !moved && endingOf(obj) == "" && before.equal(after) {
+		return nil // as nearly always: it is something else that changed
 	}
-	for _, ref := range after {
-		if g.owners[ref] == nil {
-			g.owners[ref] = &owner{standing: standingOf(lookup(ref)), dependents: map[schema.Key]bool{}}
-		}
-		g.owners[ref].dependents[key] = true
-	}
-	if len(after) > 0 {
-		g.refs[key] = after
-	} else {
-		delete(g.refs, key)
-	}
-	if o := g.owners[key]; o != nil && o.standing != standingOf(obj) {
+	dirty := map[schema.Key]bool{key: len(after.all) > 0 || endingOf(obj) != ""}
+	if moved {
 		o.standing = standingOf(obj)
 		for dependent := range o.dependents {
 			dirty[dependent] = true
 		}
 	}
+	g.replaceLocked(key, before, after, lookup)
+	for _, ref := range before.keys {
+		dirty[ref] = g.owners[ref] == nil || g.owners[ref].ending != ""
+	}
 	maps.DeleteFunc(dirty, func(_ schema.Key, is bool) bool { return !is })
 	return slices.Collect(maps.Keys(dirty))
+}
+
+// replaceLocked puts the references of an object in the place of those before.
+func (g *graph) replaceLocked(key schema.Key, before, after refs, lookup func(schema.Key) schema.Object) {
+	for _, ref := range before.keys {
+		if !slices.Contains(after.keys, ref) {
+			g.unrefLocked(ref, key)
+		}
+	}
+	for _, ref := range after.keys {
+		if g.owners[ref] == nil {
+			g.owners[ref] = &owner{standing: standingOf(lookup(ref)), dependents: map[schema.Key]bool{}}
+		}
+		g.owners[ref].dependents[key] = true
+	}
+	if len(after.all) > 0 {
+		g.refs[key] = after
+	} else {
+		delete(g.refs, key)
+	}
 }
 
 func (g *graph) unrefLocked(ref, key schema.Key) {
@@ -111,14 +139,14 @@ func endingOf(obj schema.Object) string {
 	return ""
 }
 
-func ownersOf(obj schema.Object) []schema.Key {
-	if obj == nil {
-		return nil
+func refsOf(obj schema.Object) refs {
+	if obj == nil || len(obj.GetOwnerReferences()) == 0 {
+		return refs{}
 	}
-	var out []schema.Key
-	for _, ref := range obj.GetOwnerReferences() {
-		if key, ok := ownerKey(obj, ref); ok && !slices.Contains(out, key) {
-			out = append(out, key)
+	out := refs{uid: obj.GetUID(), all: obj.GetOwnerReferences()}
+	for _, ref := range out.all {
+		if key, ok := ownerKey(obj, ref); ok && !slices.Contains(out.keys, key) {
+			out.keys = append(out.keys, key)
 		}
 	}
 	return out

@@ -130,7 +130,7 @@ func (h *heirs) orphan(ctx context.Context, key schema.Key, obj schema.Object) e
 func (h *heirs) await(ctx context.Context, key schema.Key, obj schema.Object) error {
 	for _, dependent := range h.owned(key, obj) {
 		for _, ref := range dependent.GetOwnerReferences() {
-			if ref.UID == obj.GetUID() && ref.BlockOwnerDeletion != nil && *ref.BlockOwnerDeletion {
+			if ref.UID == obj.GetUID() && blocks(ref) {
 				return nil
 			}
 		}

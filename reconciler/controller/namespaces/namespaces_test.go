@@ -5,7 +5,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evenkeel/evenkeel/reconciler/controller/controllertest"
@@ -43,6 +45,11 @@ func TestTerminating(t *testing.T) {
 			w.Create(&corev1.ReplicationController{ObjectMeta: in(ns)})
 			w.Create(&corev1.ConfigMap{ObjectMeta: in(ns)})
 			w.Create(&corev1.Service{ObjectMeta: in(ns)})
+			w.Create(&corev1.ServiceAccount{ObjectMeta: in(ns)})
+			w.Create(&corev1.PersistentVolumeClaim{ObjectMeta: in(ns)})
+			w.Create(&rbacv1.Role{ObjectMeta: in(ns)})
+			w.Create(&rbacv1.RoleBinding{ObjectMeta: in(ns)})
+			w.Create(&coordinationv1.Lease{ObjectMeta: in(ns)})
 			w.Create(&corev1.Event{ObjectMeta: in(ns)})
 			w.Create(&corev1.Pod{ObjectMeta: in(ns), Spec: corev1.PodSpec{NodeName: "n1"}})
 		}
