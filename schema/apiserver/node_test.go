@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -190,5 +191,37 @@ func TestOwned(t *testing.T) {
 		if code, _, _ := w.raw("POST", maps, jsonType, `{"metadata":{"name":"free"}}`); code != 201 {
 			t.Errorf("deny %v: a write to what nobody owns: %d", deny, code)
 		}
+	}
+}
+
+// TestEventsGroup reads and writes one event in both of its groups.
+func TestEventsGroup(t *testing.T) {
+	w := inMemory(t, func(c *apiserver.Config) { c.Unmirrored = []*schema.Kind{schema.Events} })
+	watching, err := w.kube.EventsV1().Events("default").Watch(t.Context(), metav1.ListOptions{FieldSelector: "regarding.name=web"})
+	w.must(watching, err)
+	defer watching.Stop()
+	core := &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Name: "old", Namespace: "default"}, Reason: "Started", Message: "it runs", Type: corev1.EventTypeNormal,
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "web"}, Source: corev1.EventSource{Component: "test"},
+	}
+	w.must(w.kube.CoreV1().Events("default").Create(t.Context(), core, metav1.CreateOptions{}))
+	modern := &eventsv1.Event{
+		ObjectMeta: metav1.ObjectMeta{Name: "new", Namespace: "default"}, EventTime: metav1.NowMicro(), ReportingController: "example.org/test",
+		ReportingInstance: "here", Action: "Run", Reason: "Stopped", Note: "it ran", Type: corev1.EventTypeNormal,
+		Regarding: corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "web"},
+	}
+	w.must(w.kube.EventsV1().Events("default").Create(t.Context(), modern, metav1.CreateOptions{}))
+	wantEvents(t, watching, "ADDED old", "ADDED new")
+	got, err := w.kube.CoreV1().Events("default").Get(t.Context(), "new", metav1.GetOptions{})
+	if err != nil || got.Message != "it ran" || got.InvolvedObject.Name != "web" || got.ReportingController != "example.org/test" {
+		t.Errorf("in core/v1: %+v, %v", got, err)
+	}
+	w.must(w.kube.EventsV1().Events("default").Patch(t.Context(), "new", types.MergePatchType, []byte(`{"series":{"count":3,"lastObservedTime":"2026-01-02T03:04:05.000000Z"}}`), metav1.PatchOptions{}))
+	list, err := w.kube.EventsV1().Events("default").List(t.Context(), metav1.ListOptions{FieldSelector: "regarding.name=web"})
+	if err != nil || len(list.Items) != 2 || list.Items[0].Name != "new" || list.Items[0].Series == nil || list.Items[0].Series.Count != 3 {
+		t.Errorf("in events.k8s.io/v1: %+v, %v", list, err)
+	}
+	if out, err := w.kubectl("", "get events -o wide"); err != nil || !strings.Contains(out, "pod/web") || !strings.Contains(out, "it runs") {
+		t.Errorf("get events: %v\n%s", err, out)
 	}
 }
