@@ -3,7 +3,6 @@ package containerd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path"
 	"time"
 
@@ -103,38 +102,60 @@ func (r *Runtime) removeImages(ctx context.Context) error {
 	return nil
 }
 
+// snapshotPasses bounds how often snapshots are gone through: their depth, and
+// what containerd's garbage collector has to be asked for.
+const snapshotPasses = 200
+
 // removeSnapshots deletes children before their parents: pass after pass, all
-// that nothing builds upon. Without images only what containers wrote goes.
+// that nothing builds upon. Without images only what containers wrote goes. A
+// child that a killed containerd half made is not listed; its garbage collector
+// removes it.
 func (r *Runtime) removeSnapshots(ctx context.Context, all bool) error {
 	store := r.client.SnapshotService(r.cfg.Snapshotter)
-	for {
-		parents, rest := map[string]bool{}, []string{}
-		if err := store.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
-			parents[info.Parent] = true
-			if all || info.Kind != snapshots.KindCommitted {
-				rest = append(rest, info.Name)
-			}
-			return nil
-		}); err != nil {
-			return wrap("list snapshots", err)
+	for range snapshotPasses {
+		rest, leaves, err := r.snapshots(ctx, store, all)
+		if err != nil || len(rest) == 0 {
+			return err
 		}
 		removed := 0
-		for _, name := range rest {
-			if parents[name] {
+		for _, name := range leaves {
+			err := store.Remove(ctx, name)
+			if errdefs.IsFailedPrecondition(native(err)) {
 				continue
 			}
-			if err := store.Remove(ctx, name); err != nil && !gone(err) {
+			if err != nil && !gone(err) {
 				return wrap("remove snapshot "+name, err)
 			}
 			removed++
 		}
-		switch {
-		case removed == len(rest):
-			return nil
-		case removed == 0:
-			return fmt.Errorf("remove snapshots: %d remain", len(rest))
+		if removed == 0 {
+			if err := r.collect(ctx); err != nil {
+				return wrap("collect garbage", err)
+			}
+			if err := pause(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
 		}
 	}
+	return errors.New("remove snapshots: some remain that others build upon")
+}
+
+// snapshots lists those to remove, and which of them nothing builds upon.
+func (r *Runtime) snapshots(ctx context.Context, store snapshots.Snapshotter, all bool) (rest, leaves []string, err error) {
+	parents := map[string]bool{}
+	err = store.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+		parents[info.Parent] = true
+		if all || info.Kind != snapshots.KindCommitted {
+			rest = append(rest, info.Name)
+		}
+		return nil
+	})
+	for _, name := range rest {
+		if !parents[name] {
+			leaves = append(leaves, name)
+		}
+	}
+	return rest, leaves, wrap("list snapshots", err)
 }
 
 // removeNamespace deletes the containerd namespace, once containerd's garbage
