@@ -1,0 +1,170 @@
+// Command tool is what the conformance tests run in containers.
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	code := 0
+	for _, command := range split(os.Args[1:]) {
+		if err := run(command[0], command[1:]); err != nil {
+			fmt.Println("error:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// split cuts a command line at "--".
+func split(args []string) [][]string {
+	var out [][]string
+	for len(args) > 0 {
+		i := slices.Index(args, "--")
+		if i < 0 {
+			return append(out, args)
+		}
+		out, args = append(out, args[:i]), args[i+1:]
+	}
+	return out
+}
+
+func run(name string, args []string) error {
+	switch name {
+	case "sleep": // until told to end; then note it, if asked for
+		stop := make(chan os.Signal, 1)
+		signal.Notify(stop, syscall.SIGTERM)
+		<-stop
+		if len(args) == 2 {
+			return add(args[0], args[1])
+		}
+	case "stubborn":
+		signal.Ignore(syscall.SIGTERM)
+		time.Sleep(time.Hour)
+	case "exit":
+		code, _ := strconv.Atoi(args[0])
+		os.Exit(code)
+	case "say":
+		fmt.Println(strings.Join(args, " "))
+	case "env":
+		env := os.Environ()
+		slices.Sort(env)
+		fmt.Println(strings.Join(env, "\n"))
+	case "hostname":
+		host, err := os.Hostname()
+		fmt.Println("hostname", host)
+		return err
+	case "id":
+		groups, _ := os.Getgroups()
+		slices.Sort(groups)
+		fmt.Printf("uid=%d gid=%d groups=%v\n", os.Getuid(), os.Getgid(), groups)
+	case "cat":
+		for _, file := range args {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("%s: %s\n", file, data)
+		}
+	case "stat":
+		for _, file := range args {
+			if err := stat(file); err != nil {
+				return err
+			}
+		}
+	case "add":
+		return add(args[0], args[1])
+	case "once": // ends with a code the first time
+		if _, err := os.Stat(args[0]); err == nil {
+			return nil
+		}
+		_ = add(args[0], "was here")
+		code, _ := strconv.Atoi(args[1])
+		os.Exit(code)
+	case "await":
+		for {
+			if data, err := os.ReadFile(args[0]); err == nil && strings.Contains(string(data), args[1]) {
+				return nil
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	case "has":
+		_, err := os.Stat(args[0])
+		return err
+	case "mkdir":
+		return os.Mkdir(args[0], 0o755)
+	case "ps":
+		stats, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, file := range stats {
+			data, _ := os.ReadFile(file)
+			fmt.Println("process", strings.ReplaceAll(string(data), "\x00", " "))
+		}
+	case "eat":
+		var eaten [][]byte
+		for {
+			eaten = append(eaten, make([]byte, 1<<20))
+			for i := range eaten[len(eaten)-1] {
+				eaten[len(eaten)-1][i] = 1
+			}
+		}
+	case "serve":
+		return serve(args[0])
+	}
+	return nil
+}
+
+func stat(file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	s := info.Sys().(*syscall.Stat_t)
+	fmt.Printf("%s: %v %d:%d\n", file, info.Mode(), s.Uid, s.Gid)
+	return nil
+}
+
+func add(file, text string) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.WriteString(f, text+"\n")
+	return err
+}
+
+// serve answers HTTP at a port, with what headers say, and gRPC's health check.
+func serve(port string) error {
+	listener, err := net.Listen("tcp", ":"+port)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Lamp") != "lit" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("/grpc.health.v1.Health/Check", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Trailer", "Grpc-Status")
+		_, _ = w.Write([]byte{0, 0, 0, 0, 2, 8, 1})
+		w.Header().Set("Grpc-Status", "0")
+	})
+	server := &http.Server{Handler: mux, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	return server.Serve(listener)
+}
