@@ -45,7 +45,8 @@ func New(cfg Config) (*Server, error) {
 	logOnce.Do(func() { klog.SetSlogLogger(cfg.Logger.With("component", "apiserver")) })
 	s := &Server{cfg: cfg}
 	s.hub = feed.New(feed.Config{Registries: cfg.Registries, Mirror: cfg.Mirror, Unmirrored: cfg.Unmirrored, Logger: cfg.Logger})
-	generic, err := s.genericConfig().Complete(nil).New("evenkeel", genericapiserver.NewEmptyDelegate())
+	config := s.genericConfig()
+	generic, err := config.Complete(nil).New("evenkeel", genericapiserver.NewEmptyDelegate())
 	if err != nil {
 		return nil, fmt.Errorf("make the api server: %w", err)
 	}
@@ -54,6 +55,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.install(); err != nil {
 		return nil, fmt.Errorf("install the api: %w", err)
 	}
+	s.describe(config.OpenAPIConfig, config.OpenAPIV3Config)
 	prepared := generic.PrepareRun()
 	s.prepared = prepared.RunWithContext
 	return s, nil
@@ -98,6 +100,7 @@ func (s *Server) genericConfig() *genericapiserver.Config {
 	c.OpenAPIConfig.Info = openapi.Info(version.info.GitVersion)
 	c.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(openapi.Definitions, namer)
 	c.OpenAPIV3Config.Info = openapi.Info(version.info.GitVersion)
+	c.SkipOpenAPIInstallation = true // describe does it
 	c.ReadyzChecks = append(c.ReadyzChecks, healthz.NamedCheck("watches", s.ready))
 	c.ExternalAddress = "localhost:6443"
 	if len(s.cfg.Listeners) > 0 {
