@@ -212,6 +212,10 @@ var fragments = map[string]string{
 		resources.limits.memory
 		nodeSelector.*
 		nodeName
+		tolerations[].key
+		tolerations[].operator
+		tolerations[].value
+		tolerations[].effect
 		imagePullSecrets[].name
 		hostNetwork
 		hostname
@@ -315,8 +319,10 @@ var fragments = map[string]string{
 		envFrom[].secretRef.optional
 		resources.requests.cpu
 		resources.requests.memory
+		resources.requests.ephemeral-storage
 		resources.limits.cpu
 		resources.limits.memory
+		resources.limits.ephemeral-storage
 		volumeMounts[].name
 		volumeMounts[].mountPath
 		volumeMounts[].subPath
