@@ -51,9 +51,17 @@ func TestServiceAccounts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := must[*corev1.Pod](t)(make("p", tc.change))
-			mounts := 0
+			mounts, known := 0, map[string]bool{"own": true}
+			for _, v := range got.Spec.Volumes {
+				known[v.Name] = true
+			}
 			for _, c := range append(got.Spec.InitContainers, got.Spec.Containers...) {
 				mounts += len(c.VolumeMounts)
+				for _, m := range c.VolumeMounts {
+					if !known[m.Name] {
+						t.Errorf("%s mounts %s, which is no volume", c.Name, m.Name)
+					}
+				}
 			}
 			if got.Spec.ServiceAccountName != tc.account || mounts != tc.mounts || len(got.Spec.Volumes) != tc.volumes {
 				t.Errorf("account %s, %d mounts, volumes %v", got.Spec.ServiceAccountName, mounts, got.Spec.Volumes)

@@ -16,8 +16,12 @@ import (
 // meanwhile, are together what the list was.
 func TestListPage(t *testing.T) {
 	r := newRegistries(t)
+	var first *corev1.Pod
 	for i := range 9 {
 		created := must[schema.Object](t)(r.Create(t.Context(), pod(fmt.Sprint("p", i), fmt.Sprint("n", i%3))))
+		if i == 0 {
+			first = created.(*corev1.Pod)
+		}
 		if i%2 == 0 {
 			report(t, r, created.(*corev1.Pod), corev1.PodRunning)
 		}
@@ -40,6 +44,7 @@ func TestListPage(t *testing.T) {
 			}
 			p := must[schema.Object](t)(r.Create(t.Context(), pod(fmt.Sprint("a", kind.Resource, limit), "n1"))).(*corev1.Pod)
 			report(t, r, p, corev1.PodFailed)
+			report(t, r, first, corev1.PodPhase(fmt.Sprint(limit)))
 		}
 	}
 }
