@@ -44,7 +44,6 @@ func (r *Runtime) Start(ctx context.Context, c rt.Container) error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.ID, err)
 	}
-	defer r.hold(c)()
 	return r.create(ctx, c, img, spec, func() ([]mount.Mount, error) { return r.prepare(ctx, c.ID, img) })
 }
 
@@ -95,14 +94,23 @@ func (r *Runtime) hold(c rt.Container) (release func()) {
 		delete(r.starting, c.ID)
 		if r.parents[c.CgroupParent]--; r.parents[c.CgroupParent] == 0 {
 			delete(r.parents, c.CgroupParent)
-			r.cgroups.removeEmpty(c.CgroupParent) // which it is after a start that failed
 		}
 	}
 }
 
 // create writes the record first: it is what keeps containerd's garbage
 // collector from the snapshot, and what tells a successor to clean up.
-func (r *Runtime) create(ctx context.Context, c rt.Container, img image, spec *specs.Spec, root func() ([]mount.Mount, error)) (err error) {
+func (r *Runtime) create(ctx context.Context, c rt.Container, img image, spec *specs.Spec, root func() ([]mount.Mount, error)) error {
+	release := r.hold(c)
+	err := r.createHeld(ctx, c, img, spec, root)
+	release()
+	if err != nil {
+		r.removeParent(c.CgroupParent)
+	}
+	return err
+}
+
+func (r *Runtime) createHeld(ctx context.Context, c rt.Container, img image, spec *specs.Spec, root func() ([]mount.Mount, error)) (err error) {
 	if err := r.cgroups.shape(c.CgroupParent, c.PodResources, r.machine.swap); err != nil {
 		return fmt.Errorf("start %s: %w", c.ID, err)
 	}
@@ -173,7 +181,11 @@ func (r *Runtime) repack(ctx context.Context, img image) error {
 }
 
 func (r *Runtime) startTask(ctx context.Context, c rt.Container, mounts []mount.Mount) error {
-	// The shim opens what is no pipe to append to it.
+	// The shim opens what is no pipe to append to it. It wants both outputs, or
+	// none.
+	if c.Stderr == "" && !c.TTY {
+		c.Stderr = c.Stdout
+	}
 	request := &tasks.CreateTaskRequest{ContainerID: c.ID, Stdout: c.Stdout, Stderr: c.Stderr, Terminal: c.TTY}
 	if c.Stdin {
 		path, err := r.makeStdin(c.ID)

@@ -37,7 +37,9 @@ func (e *execution) openPipes(ctx context.Context, began <-chan struct{}) (cio.I
 	if e.command.Stdin != nil {
 		in = &lastRead{from: e.command.Stdin, tty: e.command.TTY, atEnd: func() { e.closeInput(ctx, began) }}
 	}
-	opts := []cio.Opt{cio.WithStreams(in, e.flow.into(e.command.Stdout), e.flow.into(e.command.Stderr)), cio.WithFIFODir(e.r.cfg.StateDir)}
+	// The shim wants both outputs, or none.
+	out, bad := orDiscard(e.command.Stdout), orDiscard(e.command.Stderr)
+	opts := []cio.Opt{cio.WithStreams(in, e.flow.into(out), e.flow.into(bad)), cio.WithFIFODir(e.r.cfg.StateDir)}
 	if e.command.TTY {
 		opts = append(opts, cio.WithTerminal)
 	}
@@ -119,11 +121,13 @@ type flow struct {
 	writing atomic.Int32 // writes that wait for the caller
 }
 
-func (f *flow) into(w io.Writer) io.Writer {
+func (f *flow) into(w io.Writer) io.Writer { return flowWriter{f, w} }
+
+func orDiscard(w io.Writer) io.Writer {
 	if w == nil {
-		return nil
+		return io.Discard
 	}
-	return flowWriter{f, w}
+	return w
 }
 
 type flowWriter struct {
