@@ -133,6 +133,8 @@ func (r *Runtime) pullError(ctx context.Context, ref string, asSomebody bool, er
 		why = "the registry wants credentials: name a secret that has them in the pod's imagePullSecrets: "
 	case errdefs.IsNotFound(err):
 		why = "the registry does not have it: check name and tag: "
+	case brokenLayer(err):
+		why = "a layer of it is broken: build and push the image again: "
 	case wrongDigest(err):
 		why = "what the registry sent is not what its manifest names, and is thrown away; push the image again: "
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -162,15 +164,18 @@ func wrongDigest(err error) bool {
 	return strings.Contains(text, "unexpected commit digest") || strings.Contains(text, "unexpected commit size")
 }
 
+func brokenLayer(err error) bool {
+	return slices.ContainsFunc([]string{"failed to extract layer", "apply layer error"}, func(text string) bool {
+		return strings.Contains(err.Error(), text)
+	})
+}
+
 // mayPass reports whether what had arrived before an error is of use to the
 // next try.
 func mayPass(err error) bool {
-	broken := slices.ContainsFunc([]string{"failed to extract layer", "apply layer error"}, func(text string) bool {
-		return strings.Contains(err.Error(), text)
-	})
 	var status remoteerrors.ErrUnexpectedStatus
 	if errors.As(err, &status) && status.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		return false
 	}
-	return !broken && !noSpace(err) && !wrongDigest(err) && !refused(err) && !errdefs.IsNotFound(err)
+	return !brokenLayer(err) && !noSpace(err) && !wrongDigest(err) && !refused(err) && !errdefs.IsNotFound(err)
 }

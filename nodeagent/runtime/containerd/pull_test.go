@@ -9,14 +9,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,72 +23,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-containerregistry/pkg/registry"
-	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
-
-// hub is a registry on loopback that holds lamp/tool:1, and the tests' hand on
-// what it answers.
-type hub struct {
-	handler http.Handler
-	plain   *httptest.Server // nothing in between
-
-	mu       sync.Mutex
-	requests []string
-}
-
-func newHub(t *testing.T) *hub {
-	t.Helper()
-	need(t)
-	h := &hub{handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
-	h.plain = httptest.NewServer(h.handler)
-	t.Cleanup(h.plain.Close)
-	push(t, h.plain.URL+"/v2/lamp/tool", "1")
-	return h
-}
-
-// behind serves the registry through something that may answer for it.
-func (h *hub) behind(t *testing.T, between func(w http.ResponseWriter, req *http.Request, next http.Handler), options ...func(*httptest.Server)) *httptest.Server {
-	t.Helper()
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		h.mu.Lock()
-		h.requests = append(h.requests, req.Method+" "+req.URL.Path+" "+req.Header.Get("Range"))
-		h.mu.Unlock()
-		between(w, req, h.handler)
-	}))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	start := (*httptest.Server).Start
-	if len(options) > 0 {
-		start = (*httptest.Server).StartTLS
-	}
-	for _, o := range options {
-		o(server)
-	}
-	start(server)
-	t.Cleanup(server.Close)
-	return server
-}
-
-// seen counts the requests whose line holds a text.
-func (h *hub) seen(text string) (n int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, line := range h.requests {
-		if strings.Contains(line, text) {
-			n++
-		}
-	}
-	return n
-}
-
-func through(w http.ResponseWriter, req *http.Request, next http.Handler) { next.ServeHTTP(w, req) }
-
-func refAt(server *httptest.Server) string {
-	_, host, _ := strings.Cut(server.URL, "://")
-	return host + "/lamp/tool:1"
-}
 
 func basicAuth(w http.ResponseWriter, req *http.Request, next http.Handler) {
 	if user, password, _ := req.BasicAuth(); user != "keeper" || password != "light" {
@@ -235,26 +175,6 @@ func TestPullPresent(t *testing.T) {
 	}
 }
 
-// pushLayer puts an image into the registry that nobody has yet, and returns
-// the request for its only layer.
-func (h *hub) pushLayer(t *testing.T, size int64) (path string) {
-	t.Helper()
-	img, err := random.Image(size, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pushImage(t, img, h.plain.URL+"/v2/lamp/tool", "1")
-	layers, err := img.Layers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	digest, err := layers[0].Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "/v2/lamp/tool/blobs/" + digest.String()
-}
-
 // fault is what a registry does wrong with the image's layer.
 type fault func(w http.ResponseWriter, blob []byte)
 
@@ -267,16 +187,6 @@ func breakOff(w http.ResponseWriter, blob []byte) {
 func falsify(w http.ResponseWriter, blob []byte) {
 	blob[len(blob)/2] ^= 1
 	_, _ = w.Write(blob)
-}
-
-// blob is what the registry would send whole: it does not know the open ranges
-// with which a transfer is taken up again.
-func (h *hub) blob(req *http.Request) []byte {
-	whole := req.Clone(req.Context())
-	whole.Header.Del("Range")
-	answer := httptest.NewRecorder()
-	h.handler.ServeHTTP(answer, whole)
-	return answer.Body.Bytes()
 }
 
 // What a registry does wrong is said, and a pull after it succeeds: from where
@@ -428,4 +338,28 @@ func filesOver(t *testing.T, dir string, size int64, text string) (found []strin
 		t.Fatal(err)
 	}
 	return found
+}
+
+// A layer that is what the manifest names and yet no archive is said to be
+// broken, and does not stay.
+func TestPullBrokenLayer(t *testing.T) {
+	n := newNode(t)
+	h := newHub(t)
+	layer := static.NewLayer([]byte("no archive"), types.DockerLayer)
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pushImage(t, img, h.plain.URL+"/v2/lamp/tool", "1")
+	_, err = n.Pull(t.Context(), refAt(h.behind(t, through)), rt.PullOptions{})
+	if !errors.Is(err, rt.ErrImagePull) || !strings.Contains(fmt.Sprint(err), "a layer of it is broken") {
+		t.Errorf("got %v", err)
+	}
+	digest, err := layer.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(n.blobs(), digest.String()) {
+		t.Error("the layer is left")
+	}
 }
