@@ -102,6 +102,7 @@ func TestBookmarks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // the watcher waits for an event that does not come
 		if _, err := regs.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}); err != nil {
 			t.Fatal(err)
 		}

@@ -107,17 +107,25 @@ func (h *history) after(revision int64) (int64, error) {
 // mostAtOnce bounds what next copies while the history is locked.
 const mostAtOnce = 100
 
-// next returns events from a number on. Where there are none yet it returns the
-// revision up to which that is so, and what to wait for.
-func (h *history) next(number int64) (events []*event, at int64, moved <-chan struct{}, err error) {
+// next returns events from a number on, or what to wait for where there are
+// none yet.
+func (h *history) next(number int64) (events []*event, moved <-chan struct{}, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if number < h.first {
-		return nil, 0, nil, errBehind
+		return nil, nil, errBehind
 	}
 	rest := h.events[number-h.first:]
 	if len(rest) > 0 {
-		return append([]*event(nil), rest[:min(len(rest), mostAtOnce)]...), 0, nil, nil
+		return append([]*event(nil), rest[:min(len(rest), mostAtOnce)]...), nil, nil
 	}
-	return nil, h.at, h.moved, h.ended
+	return nil, h.moved, h.ended
+}
+
+// quiet returns the revision up to which there is no event from a number on;
+// false if there is one.
+func (h *history) quiet(number int64) (revision int64, quiet bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.at, number == h.first+int64(len(h.events))
 }

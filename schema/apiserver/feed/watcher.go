@@ -77,7 +77,7 @@ func (w *watcher) follow(ctx context.Context, h *history) error {
 	due := w.timer(ctx)
 	defer due.Stop()
 	for {
-		events, at, moved, err := h.next(number)
+		events, moved, err := h.next(number)
 		if len(events) > 0 {
 			if !w.sendAll(ctx, events) {
 				return nil
@@ -93,7 +93,7 @@ func (w *watcher) follow(ctx context.Context, h *history) error {
 			return nil
 		case <-moved:
 		case <-due.C:
-			if !w.send(ctx, w.bookmark(max(at, w.revision), false)) {
+			if at, quiet := h.quiet(number); quiet && !w.send(ctx, w.bookmark(max(at, w.revision), false)) {
 				return nil
 			}
 			due.Reset(w.untilBookmark(ctx))
