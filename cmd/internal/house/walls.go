@@ -57,7 +57,7 @@ var walls = []wall{
 	{outside: "github.com/spf13/cobra", inside: []pattern{"cmd/..."}},
 	{outside: "k8s.io/kubernetes", inside: []pattern{"schema/validation", "schema/apiserver/..."}},
 	{outside: "k8s.io/apiserver", inside: []pattern{"schema/apiserver/..."}},
-	{outside: "k8s.io/client-go", inside: []pattern{"schema/apiserver/..."}, tests: []pattern{"nodeagent/server"}},
+	{outside: "k8s.io/client-go", inside: []pattern{"schema/apiserver/..."}, tests: []pattern{"cmd/internal/node", "nodeagent/server"}},
 	{outside: "k8s.io/cri-streaming", inside: []pattern{"nodeagent/server"}, tests: []pattern{"schema/apiserver"}},
 	{outside: "k8s.io/kubelet", inside: []pattern{"nodeagent/server", "nodeagent/stats", "schema/apiserver/..."}},
 	{outside: "github.com/rogpeppe/go-internal", tests: []pattern{"..."}},
