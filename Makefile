@@ -105,7 +105,7 @@ images: .build/images/guestbook.tar .build/images/echo.tar ## the images of the 
 	@mkdir -p $(@D)
 	@go run ./testdata/images/build -o $@ ./testdata/$*/src evenkeel.io/$*:1
 
-docs: ## write docs/supported.md and docs/errors.md anew
+docs: ## write docs/supported.md, docs/pods.md and docs/errors.md anew
 	@go test ./schema/support ./cmd/internal/house -update
 
 clean: ## remove what was built

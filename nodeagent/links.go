@@ -33,10 +33,11 @@ type namespaceLinks struct {
 	services []*corev1.Service
 	revision int64
 	read     time.Time
+	failed   time.Time // when the store last did not answer
 }
 
 const (
-	linksAge  = 10 * time.Second // after which services are read again
+	linksAge  = 10 * time.Second // after which services are read again, or a store that did not answer is asked again
 	linksWait = 2 * time.Second  // after which a pod does with what was read before
 )
 
@@ -74,16 +75,18 @@ func (l *links) services(ctx context.Context, namespace string, revision int64) 
 	l.mu.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.revision >= revision && time.Since(n.read) < linksAge && !n.read.IsZero() {
+	current := n.revision >= revision && time.Since(n.read) < linksAge && !n.read.IsZero()
+	if current || time.Since(n.failed) < linksAge {
 		return n.services
 	}
 	ctx, cancel := context.WithTimeout(ctx, linksWait)
 	defer cancel()
 	kvs, at, err := l.store.List(ctx, schema.Services.Prefix(namespace), 0)
 	if err != nil {
+		n.failed = time.Now()
 		return n.services
 	}
-	n.services, n.revision, n.read = nil, at, time.Now()
+	n.services, n.revision, n.read, n.failed = nil, at, time.Now(), time.Time{}
 	for _, kv := range kvs {
 		if obj, err := schema.DecodeObject(kv.Value); err == nil {
 			if s, ok := obj.(*corev1.Service); ok {

@@ -32,7 +32,6 @@ func (r *Runtime) StartInit(ctx context.Context, c rt.Container) (pid int, err e
 	spec := buildSpec(c, image{}, runAs{}, r.machine, nil)
 	spec.Mounts = defaultMounts(false)[:2] // what the OCI runtime itself needs
 	spec.Linux.Seccomp = nil
-	defer r.hold(c)()
 	if err := r.create(ctx, c, image{}, spec, func() ([]mount.Mount, error) { return r.initRoot(ctx, c.ID, program) }); err != nil {
 		return 0, err
 	}

@@ -93,7 +93,7 @@ func parseRecord(id string, labels map[string]string, created time.Time) record 
 			Name: labels[labelName], Attempt: attempt, SpecHash: labels[labelSpecHash],
 			Image: labels[labelImage], ImageID: labels[labelImageID],
 			Round: round, StopSignal: stopSignal,
-			CreatedAt:  created, StartedAt: parseTime(labels[labelStarted]), State: rt.Created,
+			CreatedAt: created, StartedAt: parseTime(labels[labelStarted]), State: rt.Created,
 		},
 	}
 	if finished, noted := labels[labelFinished]; noted {
