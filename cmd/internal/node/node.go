@@ -144,27 +144,44 @@ func Open(ctx context.Context, f Flags, logger *slog.Logger) (*Node, error) {
 	if _, err := exec.LookPath(f.OCIRuntime); err != nil {
 		return nil, fmt.Errorf("%s is not installed: apt-get install %s", f.OCIRuntime, f.OCIRuntime)
 	}
-	address, private, err := f.containerd(ctx, logger)
-	if err != nil {
-		return nil, err
-	}
 	n := &Node{flags: f, logger: logger}
-	if private {
-		n.private = address
-	}
-	n.runtime, err = containerd.New(ctx, containerd.Config{
-		Address: address, Node: f.Name, OCIRuntime: f.OCIRuntime, PlainHTTP: f.PlainHTTP,
-		RegistryDir: f.RegistryDir, MaxParallelPulls: f.MaxPulls,
-		StateDir: filepath.Join(f.RunDir, "exec"), CgroupRoot: f.cgroupRoot(), Logger: logger,
-	})
-	if err != nil {
-		return nil, err
+	for try := 1; ; try++ {
+		err := n.openRuntime(ctx)
+		if err == nil {
+			break
+		}
+		if try == startTries || errors.As(err, new(*containerd.MissingError)) || ctx.Err() != nil {
+			return nil, err
+		}
+		logger.Warn("containerd is not there, will be tried again", "error", err)
 	}
 	if err := n.openRest(); err != nil {
 		n.Close()
 		return nil, err
 	}
 	return n, nil
+}
+
+// startTries is how often containerd is tried before giving up: it may die as
+// it starts.
+const startTries = 5
+
+// openRuntime connects to containerd; one of our own is started if need be.
+func (n *Node) openRuntime(ctx context.Context) error {
+	f := &n.flags
+	address, private, err := f.containerd(ctx, n.logger)
+	if err != nil {
+		return err
+	}
+	if private {
+		n.private = address
+	}
+	n.runtime, err = containerd.New(ctx, containerd.Config{
+		Address: address, Node: f.Name, OCIRuntime: f.OCIRuntime, PlainHTTP: f.PlainHTTP,
+		RegistryDir: f.RegistryDir, MaxParallelPulls: f.MaxPulls,
+		StateDir: filepath.Join(f.RunDir, "exec"), CgroupRoot: f.cgroupRoot(), Logger: n.logger,
+	})
+	return err
 }
 
 func (n *Node) openRest() error {
@@ -193,18 +210,9 @@ func (f *Flags) containerd(ctx context.Context, logger *slog.Logger) (address st
 	if _, err := containerd.Detect(ctx, containerd.SystemAddress); err == nil {
 		return containerd.SystemAddress, false, nil
 	}
-	for try := 1; ; try++ {
-		address, err = containerd.StartPrivate(ctx, containerd.PrivateConfig{Dir: f.privateDir(), Logger: logger})
-		if err == nil || try == startTries || errors.As(err, new(*containerd.MissingError)) || ctx.Err() != nil {
-			return address, true, err
-		}
-		logger.Warn("containerd not started, will be tried again", "error", err)
-	}
+	address, err = containerd.StartPrivate(ctx, containerd.PrivateConfig{Dir: f.privateDir(), Logger: logger})
+	return address, true, err
 }
-
-// startTries is how often a containerd of our own is started before giving up:
-// it may be killed as it starts.
-const startTries = 3
 
 // containerdCheck is how often a containerd of our own is looked at.
 const containerdCheck = 3 * time.Second
