@@ -20,6 +20,7 @@ import (
 	"github.com/evenkeel/evenkeel/reconciler"
 	"github.com/evenkeel/evenkeel/reconciler/effects"
 	"github.com/evenkeel/evenkeel/reconciler/report"
+	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
@@ -224,7 +225,9 @@ func readMirror(ctx context.Context, etcd backend.Flags, logger *slog.Logger) (*
 		return nil, err
 	}
 	defer closeStore()
-	mirror := registry.NewMirror(registry.MirrorConfig{Store: store, Logger: logger})
+	mirror := registry.NewMirror(registry.MirrorConfig{Store: store, Logger: logger, Skip: func(key string) bool {
+		return strings.HasPrefix(key, schema.PKIPrefix) // private keys are nobody's to print
+	}})
 	ctx, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- mirror.Run(ctx) }()

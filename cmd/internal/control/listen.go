@@ -45,25 +45,16 @@ func listen(ctx context.Context, cfg Config) (listening, error) {
 	l.listeners = append(l.listeners, first)
 	bound := first.Addr().(*net.TCPAddr)
 	addr := bound.AddrPort().Addr().Unmap()
-	l.server = apiservice.Server{Port: int32(bound.Port), URL: "https://" + net.JoinHostPort(shownHost(host, addr), strconv.Itoa(bound.Port))}
+	l.server.Port = int32(bound.Port)
 	l.addresses = append(l.addresses, addr)
-	switch {
-	case addr.IsLoopback() && cfg.NodeIP.IsValid():
-		pods, err := netip.ParsePrefix(cfg.PodCIDR)
-		if err != nil {
-			return listening{}, errors.Join(err, l.close())
-		}
-		second, err := open(ctx, net.JoinHostPort(cfg.NodeIP.String(), strconv.Itoa(bound.Port)))
-		if err != nil {
-			return listening{}, errors.Join(err, l.close())
-		}
-		l.listeners = append(l.listeners, &nearby{Listener: second, pods: pods})
-		l.server.Addresses = []netip.Addr{cfg.NodeIP}
-	case addr.IsUnspecified():
-		l.server.Addresses = ownAddress(cfg.NodeIP)
-	case !addr.IsLoopback():
-		l.server.Addresses = []netip.Addr{addr}
+	if err := l.forPods(ctx, cfg, addr); err != nil {
+		return listening{}, errors.Join(err, l.close())
 	}
+	shown := shownHost(host, addr)
+	if addr.IsUnspecified() && len(l.server.Addresses) > 0 {
+		shown = l.server.Addresses[0].String()
+	}
+	l.server.URL = "https://" + net.JoinHostPort(shown, strconv.Itoa(bound.Port))
 	l.addresses = append(l.addresses, l.server.Addresses...)
 	l.called(host)
 	for _, name := range cfg.API.Names {
@@ -71,6 +62,29 @@ func listen(ctx context.Context, cfg Config) (listening, error) {
 	}
 	l.addresses = slices.DeleteFunc(l.addresses, netip.Addr.IsUnspecified)
 	return l, nil
+}
+
+// forPods finds the addresses at which pods reach what listens on addr, and
+// opens one where there would be none.
+func (l *listening) forPods(ctx context.Context, cfg Config, addr netip.Addr) error {
+	switch {
+	case addr.IsUnspecified():
+		l.server.Addresses = ownAddress(cfg.NodeIP)
+	case !addr.IsLoopback():
+		l.server.Addresses = []netip.Addr{addr}
+	case cfg.NodeIP.IsValid():
+		pods, err := netip.ParsePrefix(cfg.PodCIDR)
+		if err != nil {
+			return fmt.Errorf("--pod-cidr: %w", err)
+		}
+		second, err := open(ctx, net.JoinHostPort(cfg.NodeIP.String(), strconv.Itoa(int(l.server.Port))))
+		if err != nil {
+			return err
+		}
+		l.listeners = append(l.listeners, &nearby{Listener: second, pods: pods})
+		l.server.Addresses = []netip.Addr{cfg.NodeIP}
+	}
+	return nil
 }
 
 // called adds a name or an address to those that the certificate is good for.
@@ -90,7 +104,7 @@ func open(ctx context.Context, address string) (net.Listener, error) {
 	return listener, nil
 }
 
-// shownHost is how a person on this machine reaches the server.
+// shownHost is how a person reaches a server by the address that it listens on.
 func shownHost(asked string, bound netip.Addr) string {
 	if bound.IsUnspecified() {
 		return "127.0.0.1"

@@ -126,7 +126,7 @@ func (n *Node) removeLogs(uids map[string]bool) error {
 func (f *Flags) removeFiles() error {
 	var errs []error
 	for _, path := range []string{
-		filepath.Join(f.DataDir, "etcd"), filepath.Join(f.DataDir, "git"), f.privateDir(),
+		filepath.Join(f.DataDir, "etcd"), filepath.Join(f.DataDir, "git"), filepath.Join(f.DataDir, "kubeconfig"), f.privateDir(),
 		filepath.Join(f.DataDir, "pods", f.Name), filepath.Join(f.DataDir, "images-"+f.Name+".json"),
 		f.checkpointDir(), f.spoolDir(), filepath.Join(f.RunDir, "exec"),
 	} {

@@ -22,7 +22,7 @@ type Server struct {
 	Port      int32        `json:"port"`
 }
 
-// Key returns the key under which a process keeps where it listens.
+// ServerKey is the key under which a process keeps where it listens.
 func ServerKey(process string) string { return schema.APIServersPrefix + process }
 
 // ParseServer reads what is under such a key.
@@ -48,7 +48,7 @@ const (
 )
 
 // ManagedBy marks the slice: no other controller touches it.
-const ManagedBy = "apiserver." + "evenkeel.io"
+const ManagedBy = "apiserver.evenkeel.io"
 
 // Compute returns the service at an address, with the servers that pods can
 // reach at the port that the first of them has.
