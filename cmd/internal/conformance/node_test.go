@@ -72,7 +72,7 @@ func start(t *testing.T) *world {
 	w.flags.AddFlags(cmd)
 	err = cmd.ParseFlags([]string{
 		"--node-name", w.name, "--data-dir", dir + "/d", "--run-dir", dir + "/r", "--log-dir", dir + "/l",
-		"--images", dir, "--server-address", "127.0.0.1:0", "--dns-address", "10.0.0.10",
+		"--images", dir, "--eviction-hard=", "--image-gc-high-threshold=100", "--server-address", "127.0.0.1:0", "--dns-address", "10.0.0.10",
 	})
 	if err := errors.Join(err, w.flags.Complete()); err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func TestPods(t *testing.T) {
 			"environment": environment, "names": names, "volumes": volumes, "claims": claims, "init and sidecars": initAndSidecars,
 			"restarts": restarts, "restart all": restartAll, "messages": messages, "probes": probes, "liveness": liveness, "security": security,
 			"refused": refused, "shared namespaces": sharedNamespaces, "host namespaces": hostNamespaces, "deadline": deadline,
-			"hooks and grace": hooksAndGrace, "resources": resources, "status": exactStatus,
+			"hooks and grace": hooksAndGrace, "resources": resources, "disk limits": diskLimits, "status": exactStatus,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -85,6 +86,14 @@ func run(name string, args []string) error {
 		}
 	case "add":
 		return add(args[0], args[1])
+	case "fill": // a file with some MiB of lines
+		file, err := os.OpenFile(args[0], os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		size, _ := strconv.Atoi(args[1])
+		_, err = file.WriteString(strings.Repeat(strings.Repeat("x", 63)+"\n", size<<14))
+		return errors.Join(err, file.Close())
 	case "once": // ends with a code the first time
 		if _, err := os.Stat(args[0]); err == nil {
 			return nil
