@@ -1,8 +1,6 @@
 package apiserver
 
 import (
-	"slices"
-
 	eventsv1 "k8s.io/api/events/v1"
 	kschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -11,8 +9,8 @@ import (
 
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/apiserver/node"
+	"github.com/evenkeel/evenkeel/schema/apiserver/openapi"
 	"github.com/evenkeel/evenkeel/schema/apiserver/reviews"
-	"github.com/evenkeel/evenkeel/schema/apiserver/scheme"
 	"github.com/evenkeel/evenkeel/schema/apiserver/storage"
 	"github.com/evenkeel/evenkeel/schema/apiserver/tables"
 )
@@ -28,35 +26,20 @@ func (r resources) add(gv kschema.GroupVersion, resource string, s rest.Storage)
 }
 
 // install makes the server serve every kind.
-func (s *Server) install() error {
+func (s *Server) install(config *genericapiserver.Config) error {
 	all := s.resources()
+	groups := newGroups(s.generic, config, openapi.NewConverter())
 	core := kschema.GroupVersion{Version: "v1"}
-	if err := s.generic.InstallLegacyAPIGroup(genericapiserver.DefaultLegacyAPIPrefix, groupInfo(core, all[core])); err != nil {
+	if err := groups.installCore(core, all[core]); err != nil {
 		return err
 	}
-	var others []kschema.GroupVersion
-	for gv := range all {
-		if gv != core {
-			others = append(others, gv)
+	for _, versions := range byGroup(all) {
+		if err := groups.install(versions, all); err != nil {
+			return err
 		}
 	}
-	slices.SortFunc(others, func(a, b kschema.GroupVersion) int {
-		if a.Group < b.Group {
-			return -1
-		}
-		return 1
-	})
-	infos := make([]*genericapiserver.APIGroupInfo, 0, len(others))
-	for _, gv := range others {
-		infos = append(infos, groupInfo(gv, all[gv]))
-	}
-	return s.generic.InstallAPIGroups(infos...)
-}
-
-func groupInfo(gv kschema.GroupVersion, storage map[string]rest.Storage) *genericapiserver.APIGroupInfo {
-	info := genericapiserver.NewDefaultAPIGroupInfo(gv.Group, scheme.Scheme, scheme.ParameterCodec, scheme.Codecs)
-	info.VersionedResourcesStorageMap[gv.Version] = storage
-	return &info
+	openapi.NewDocuments(s.generic.Handler.GoRestfulContainer, config.EffectiveVersion.Info().GitVersion).Install(s.generic.Handler.NonGoRestfulMux)
+	return nil
 }
 
 // resources makes the storage of everything that is served.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/apiserver"
+	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
 // kubectlPath is a real kubectl: $KUBECTL, the one on PATH, or one built from
@@ -95,7 +96,7 @@ func TestKubectl(t *testing.T) {
 		}
 	})
 	w.must(w.regs.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "builder", Namespace: "default"}}))
-	steps := []struct{ line, stdin, want string }{
+	steps := []step{
 		{"get --raw /version", "", `"gitVersion": "v1.37.2+evenkeel"`},
 		{"create -f -", twoObjects, "configmap/settings created\npod/web created"},
 		{"get pods", "", "NAME   READY   STATUS    RESTARTS   AGE\nweb    0/1     Pending   0"},
@@ -129,6 +130,53 @@ func TestKubectl(t *testing.T) {
 		{"get pod web --ignore-not-found", "", ""},
 		{"delete cm --all", "", `configmap "settings" deleted`},
 	}
+	w.kubectlSteps(steps)
+}
+
+// TestKubectlNodes drives a real kubectl through what concerns nodes, services
+// and controllers.
+func TestKubectlNodes(t *testing.T) {
+	w := inMemory(t)
+	for _, kind := range []*schema.Kind{schema.Nodes, schema.Services, schema.ReplicationControllers, schema.Secrets, schema.EndpointSlices} {
+		if _, err := w.client(kind).Create(t.Context(), sample(t, kind, "one"), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	created, err := w.regs.Create(t.Context(), pod("web"))
+	w.must(created, err)
+	w.must(w.regs.Bind(t.Context(), registry.Binding{Pod: created.(*corev1.Pod), Node: "one"}))
+	w.kubectlSteps([]step{
+		{"get nodes", "", "NAME   STATUS     ROLES    AGE"},
+		{"get all", "", "replicationcontroller/one"},
+		{"get secrets,endpointslices", "", "secret/one"},
+		{"describe node one", "", "Non-terminated Pods:"},
+		{"describe ns default", "", "Status:       Active"},
+		{"describe svc one", "", "Selector:"},
+		{"describe rc one", "", "Replicas:"},
+		{"describe secret one", "", "a:  1 bytes"},
+		{"cordon one", "", "node/one cordoned"},
+		{"get nodes", "", "SchedulingDisabled"},
+		{"drain one --force --timeout=1s --dry-run=server", "", "node/one drained (server dry run)"},
+		{"uncordon one", "", "node/one uncordoned"},
+		{"taint node one a=b:NoSchedule", "", "node/one tainted"},
+		{"events", "", "No events found in default namespace."},
+		{"get pods -A --sort-by=.metadata.name --show-labels", "", "app=web"},
+		{"wait pod/web --for=jsonpath={.spec.nodeName}=one --timeout=5s", "", "pod/web condition met"},
+		{"expose rc one --port=80 --name=two", "", "service/two exposed"},
+		{"create configmap made --from-literal=a=b", "", "configmap/made created"},
+		{"replace --force -f -", twoObjects, "pod/web replaced"},
+		{"delete rc one --cascade=orphan", "", "deleted"},
+		{"delete pod web --grace-period=0 --force", "", "force deleted"},
+	})
+}
+
+type step = struct{ line, stdin, want string }
+
+// kubectlSteps runs command lines, one after the other; an empty want is for
+// one that prints nothing.
+func (w *world) kubectlSteps(steps []step) {
+	t := w.t
+	t.Helper()
 	for _, step := range steps {
 		out, err := w.kubectl(step.stdin, step.line)
 		if err != nil {

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/util/sets"
-	apiopenapi "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
 	"k8s.io/apiserver/pkg/server/healthz"
@@ -17,7 +16,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/evenkeel/evenkeel/schema/apiserver/feed"
-	"github.com/evenkeel/evenkeel/schema/apiserver/openapi"
 	"github.com/evenkeel/evenkeel/schema/apiserver/scheme"
 )
 
@@ -52,10 +50,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.generic = generic
 	generic.ShutdownTimeout = shutdownTime
-	if err := s.install(); err != nil {
+	if err := s.install(config); err != nil {
 		return nil, fmt.Errorf("install the api: %w", err)
 	}
-	s.describe(config.OpenAPIConfig, config.OpenAPIV3Config)
 	prepared := generic.PrepareRun()
 	s.prepared = prepared.RunWithContext
 	return s, nil
@@ -95,12 +92,6 @@ func (s *Server) genericConfig() *genericapiserver.Config {
 	c.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
 		return genericapiserver.DefaultBuildHandlerChain(s.long.filter(handler, c.LongRunningFunc), c)
 	}
-	namer := apiopenapi.NewDefinitionNamer(scheme.Versioned)
-	c.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(openapi.Definitions, namer)
-	c.OpenAPIConfig.Info = openapi.Info(version.info.GitVersion)
-	c.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(openapi.Definitions, namer)
-	c.OpenAPIV3Config.Info = openapi.Info(version.info.GitVersion)
-	c.SkipOpenAPIInstallation = true // describe does it
 	c.ReadyzChecks = append(c.ReadyzChecks, healthz.NamedCheck("watches", s.ready))
 	c.ExternalAddress = "localhost:6443"
 	if len(s.cfg.Listeners) > 0 {

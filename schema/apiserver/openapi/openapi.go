@@ -1,7 +1,8 @@
 // Package openapi describes the types of the API: Kubernetes' own definitions
 // of those that Evenkeel serves, and no others.
 //
-// schema/apiserver calls it once, when it is made.
+// schema/apiserver serves it. Nothing in here is done, or held, before somebody
+// asks for a description or writes an object.
 package openapi
 
 import (
@@ -13,6 +14,8 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/version"
+	apiopenapi "k8s.io/apiserver/pkg/endpoints/openapi"
+	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/util"
 	"k8s.io/kube-openapi/pkg/validation/spec"
@@ -35,9 +38,9 @@ var beside = []any{
 	&metav1.DeleteOptions{}, &metav1.Patch{}, &metav1.WatchEvent{}, &version.Info{},
 }
 
-// Definitions are the definitions of all types that the API serves, and of
+// definitions are the definitions of all types that the API serves, and of
 // those that they refer to.
-func Definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
+func definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 	all := generated.GetOpenAPIDefinitions(ref)
 	out := map[string]common.OpenAPIDefinition{}
 	for _, root := range roots() {
@@ -72,7 +75,22 @@ func add(out, all map[string]common.OpenAPIDefinition, name string) {
 	}
 }
 
-// Info is what the descriptions say of themselves.
-func Info(version string) *spec.Info {
+// configV2 says how a description in version 2 is made.
+func configV2(version string) *common.Config {
+	config := genericapiserver.DefaultOpenAPIConfig(definitions, apiopenapi.NewDefinitionNamer(scheme.Versioned))
+	config.Info = info(version)
+	return config
+}
+
+// configV3 says how descriptions in version 3 are made. It holds all
+// definitions.
+func configV3(version string) *common.OpenAPIV3Config {
+	config := genericapiserver.DefaultOpenAPIV3Config(definitions, apiopenapi.NewDefinitionNamer(scheme.Versioned))
+	config.Info = info(version)
+	return config
+}
+
+// info is what the descriptions say of themselves.
+func info(version string) *spec.Info {
 	return &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Description: "The Kubernetes API of an Evenkeel cluster.", Version: version}}
 }
