@@ -99,8 +99,8 @@ func TestObjectsSayWhereTheyAreFrom(t *testing.T) {
 		expect(t, "made by an older commit", of("b", "b.yaml:1"), b.stampsOf("b"))
 
 		before := b.revision("a")
-		src.at(commit("d"), map[string]string{"a.yaml": "# more\n" + configMap("a", "1"), "b.yaml": configMap("b", "2"), "c.yaml": configMap("there", "1")})
 		src.last["b.yaml"] = nil
+		src.at(commit("d"), map[string]string{"a.yaml": "# more\n" + configMap("a", "1"), "b.yaml": configMap("b", "2"), "c.yaml": configMap("there", "1")})
 		expect(t, "changed", of("d", "b.yaml:1"), b.stampsOf("b"))
 		expect(t, "adopted", of("d", "c.yaml:1"), b.stampsOf("there"))
 		if after := b.revision("a"); after != before {
