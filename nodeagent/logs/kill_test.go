@@ -39,12 +39,12 @@ func child(dir string) {
 	os.Exit(1)
 }
 
-// flood writes numbered lines of up to 112 bytes at 150 MB/s for a time, as a
+// flood writes numbered lines of up to 1 KB at 150 MB/s for a time, as a
 // shim does: 32 KiB at once.
 func flood(w io.Writer, d time.Duration) (lines int, err error) {
 	const each, perTick = 5 * time.Millisecond, 750_000
 	out := bufio.NewWriterSize(w, 32<<10)
-	line := make([]byte, 0, 128)
+	line := make([]byte, 0, 1024)
 	ticker := time.NewTicker(each)
 	defer ticker.Stop()
 	for range d / each {
@@ -60,11 +60,11 @@ func flood(w io.Writer, d time.Duration) (lines int, err error) {
 	return lines, out.Flush()
 }
 
-var filler = strings.Repeat("=", 100)
+var filler = strings.Repeat("=", 1000)
 
 func appendLine(b []byte, i int) []byte {
 	b = strconv.AppendInt(b, 1e9+int64(i), 10)
-	b = append(append(b, ' '), filler[:i%101]...)
+	b = append(append(b, ' '), filler[:i%1001]...)
 	return append(b, '\n')
 }
 
