@@ -80,3 +80,20 @@ func TestHealthAnswer(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkGRPC(b *testing.B) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	server := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	defer func() { server.Stop(); <-done }()
+	for b.Loop() {
+		if got, message := Run(b.Context(), Probe{GRPC: &GRPC{Address: listener.Addr().String()}}, nil); got != Success {
+			b.Fatal(message)
+		}
+	}
+}
