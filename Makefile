@@ -88,8 +88,10 @@ bench: build images ## measure, as bench/results.json too (BENCH='-n 3 -only pod
 	@$(AS_ROOT) .build/bench $(BENCH)
 
 N ?= 20
-soak: build images ## the end-to-end tests N times (N=20), and properties with new seeds
+KILLS ?= 500
+soak: build images ## KILLS=500 kills at random, all tests N=20 times, and properties with new seeds
 	@.ci/install test
+	@EVENKEEL_BIN=$(CURDIR)/.build/bin go test -vet=off -count=1 -v -timeout 0 $(TEST_EXEC) -run 'TestSoak$$' ./cmd/e2e -soak.kills=$(KILLS)
 	@EVENKEEL_BIN=$(CURDIR)/.build/bin go test -race -vet=off -count=$(N) -timeout 0 $(TEST_EXEC) ./cmd/e2e/...
 	@packages="$(PACKAGES)"; go test -race -vet=off -count=$(N) -timeout 0 $(TEST_EXEC) $$packages
 

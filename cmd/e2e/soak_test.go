@@ -27,11 +27,18 @@ var (
 	soakSeed  = flag.Uint64("soak.seed", 0, "seed of TestSoak; 0 takes a new one")
 )
 
+// soakYAML has pods with all that may leak: namespaces, mounts of many sorts,
+// addresses, ports, logs, processes of probes, and containers of every sort.
 const soakYAML = `
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: settings, namespace: shop}
 data: {key: value}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys, namespace: shop}
+stringData: {key: value}
 ---
 apiVersion: v1
 kind: Service
@@ -48,19 +55,66 @@ spec:
     metadata: {labels: {app: web}}
     spec:
       terminationGracePeriodSeconds: 1
-      initContainers: [{name: first, image: "evenkeel.io/echo:1", env: [{name: EXIT_CODE, value: "0"}]}]
+      initContainers:
+        - {name: first, image: "evenkeel.io/echo:1", env: [{name: WRITE, value: /scratch/note=first}], volumeMounts: [{name: scratch, mountPath: /scratch}]}
       containers:
         - name: web
           image: evenkeel.io/echo:1
           ports: [{name: http, containerPort: 8080}]
           readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
-          volumeMounts: [{name: settings, mountPath: /settings}, {name: scratch, mountPath: /scratch}]
+          volumeMounts: [{name: all, mountPath: /all}, {name: scratch, mountPath: /scratch}]
         - name: side
           image: evenkeel.io/echo:1
           env: [{name: HTTP_PORT, value: "8081"}, {name: TCP_PORT, value: "9001"}, {name: UDP_PORT, value: "9001"}]
       volumes:
-        - {name: settings, configMap: {name: settings}}
         - {name: scratch, emptyDir: {medium: Memory}}
+        - name: all
+          projected:
+            sources:
+              - configMap: {name: settings}
+              - secret: {name: keys}
+              - serviceAccountToken: {path: token, audience: shop}
+---
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: edge, namespace: shop}
+spec:
+  replicas: EDGES
+  selector: {app: edge}
+  template:
+    metadata: {labels: {app: edge}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      initContainers:
+        - name: beside
+          image: evenkeel.io/echo:1
+          restartPolicy: Always
+          env: [{name: HTTP_PORT, value: "8081"}, {name: TCP_PORT, value: "9001"}, {name: UDP_PORT, value: "9001"}, {name: CHATTER, value: 5ms}]
+      containers:
+        - name: edge
+          image: evenkeel.io/echo:1
+          ports: [{name: http, containerPort: 8080, hostPort: 8088}]
+          readinessProbe: {exec: {command: [/echo, get, "http://127.0.0.1:8080/healthz"]}, periodSeconds: 1}
+          volumeMounts: [{name: keys, mountPath: /keys, readOnly: true}, {name: scratch, mountPath: /part, subPath: part}]
+      volumes:
+        - {name: keys, secret: {secretName: keys}}
+        - {name: scratch, emptyDir: {}}
+`
+
+// soakJobYAML is a pod that ends by itself, unless it is killed before.
+const soakJobYAML = `
+apiVersion: v1
+kind: Pod
+metadata: {name: job, namespace: shop}
+spec:
+  restartPolicy: OnFailure
+  terminationGracePeriodSeconds: 1
+  initContainers:
+    - {name: first, image: "evenkeel.io/echo:1", env: [{name: WRITE, value: /scratch/a=1}], volumeMounts: [{name: scratch, mountPath: /scratch}]}
+    - {name: second, image: "evenkeel.io/echo:1", env: [{name: WRITE, value: /scratch/b=2}], volumeMounts: [{name: scratch, mountPath: /scratch}]}
+  containers:
+    - {name: job, image: "evenkeel.io/echo:1", env: [{name: WRITE, value: /scratch/c=3}], volumeMounts: [{name: scratch, mountPath: /scratch}]}
+  volumes: [{name: scratch, emptyDir: {}}]
 `
 
 // soak kills what runs pods, at random, while pods come and go.
@@ -85,7 +139,7 @@ func TestSoak(t *testing.T) {
 	s := &soak{host: w.hosts[0], rng: rand.New(rand.NewPCG(seed, 0)), kills: map[string]int{}}
 	s.machines = startMachines(w, s.host.ns, "127.0.0.1", func(r repo) {
 		r.write("shop.yaml", shopYAML)
-		r.write("web.yaml", strings.ReplaceAll(soakYAML, "REPLICAS", "0"))
+		r.write("web.yaml", strings.NewReplacer("REPLICAS", "0", "EDGES", "0").Replace(soakYAML))
 	})
 	eventually(t, patience, "node ready", func() error {
 		node, _ := registry.GetOf[*corev1.Node](s.cluster.mirror, schema.Nodes, "", s.host.name)
@@ -97,7 +151,7 @@ func TestSoak(t *testing.T) {
 	empty := s.host.network()
 
 	for done := 0; done < *soakKills; {
-		s.scale(1 + s.rng.IntN(5))
+		s.scale(1+s.rng.IntN(4), s.rng.IntN(2))
 		s.renew()
 		for range min(8, *soakKills-done) {
 			s.pause()
@@ -109,7 +163,7 @@ func TestSoak(t *testing.T) {
 	t.Logf("killed: %v", s.kills)
 
 	w.step("drain")
-	s.scale(0)
+	s.scale(0, 0)
 	eventually(t, patience, "no pod left", func() error {
 		if left := podNames(s.cluster.pods(shop, "")); len(left) > 0 {
 			return fmt.Errorf("%v", left)
@@ -129,17 +183,21 @@ func isNodeReady(c corev1.NodeCondition) bool {
 	return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
 }
 
-// scale commits another number of replicas.
-func (s *soak) scale(replicas int) {
+// scale commits other numbers of replicas, and the job if there are any.
+func (s *soak) scale(replicas, edges int) {
 	s.t.Helper()
-	s.repo.write("web.yaml", strings.ReplaceAll(soakYAML, "REPLICAS", fmt.Sprint(replicas))+fmt.Sprintf("# %d\n", s.rng.Uint64()))
-	s.cluster.inForce(s.repo.commit(fmt.Sprintf("%d replicas", replicas)))
+	text := strings.NewReplacer("REPLICAS", fmt.Sprint(replicas), "EDGES", fmt.Sprint(edges)).Replace(soakYAML)
+	if replicas > 0 {
+		text += "---" + soakJobYAML
+	}
+	s.repo.write("web.yaml", text+fmt.Sprintf("# %d\n", s.rng.Uint64()))
+	s.cluster.inForce(s.repo.commit(fmt.Sprintf("%d and %d replicas", replicas, edges)))
 }
 
 // renew deletes all pods, gently or at once: new ones wait for no back-off.
 func (s *soak) renew() {
 	s.t.Helper()
-	for _, pod := range s.cluster.pods(shop, "web") {
+	for _, pod := range s.cluster.pods(shop, "") {
 		grace := int64(s.rng.IntN(2))
 		_, err := s.cluster.regs.Delete(s.t.Context(), registry.Deletion{Key: schema.KeyOf(pod), UID: pod.UID, GraceSeconds: &grace})
 		if err != nil && !strings.Contains(err.Error(), "not found") {

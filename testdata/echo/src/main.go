@@ -14,7 +14,10 @@
 //
 // Environment: HTTP_PORT (8080), TCP_PORT (9000), UDP_PORT (9000), EXIT_CODE (exit
 // with it at once), WRITE ("path=text": write a file and end, as an init
-// container does), START_DELAY (a duration before anything is served).
+// container does), START_DELAY (a duration before anything is served), CHATTER
+// (a duration: so often, a numbered line on stdout).
+//
+// As `echo get URL`, which is a probe, it does what /dial does, and ends.
 package main
 
 import (
@@ -46,6 +49,10 @@ var (
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "get" {
+		get(os.Args[2])
+		return
+	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stdout, nil)))
 	if code := os.Getenv("EXIT_CODE"); code != "" {
 		exit(code)
@@ -78,6 +85,9 @@ func run(ctx context.Context) error {
 		return err
 	}
 	server := &http.Server{Addr: ":" + env("HTTP_PORT", "8080"), Handler: handler(), ReadHeaderTimeout: 10 * time.Second}
+	if every, err := time.ParseDuration(os.Getenv("CHATTER")); err == nil {
+		go chatter(ctx, every)
+	}
 	failed := make(chan error, 3)
 	go func() { failed <- server.ListenAndServe() }()
 	go func() { failed <- echoTCP(lines) }()
@@ -133,6 +143,26 @@ func told(f func(context.Context, url.Values) ([]byte, error)) http.HandlerFunc 
 			return
 		}
 		_, _ = w.Write(data)
+	}
+}
+
+func get(target string) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	data, err := dial(ctx, target)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	_, _ = os.Stdout.Write(data)
+}
+
+func chatter(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for n := 1; ctx.Err() == nil; n++ {
+		fmt.Println("line", n)
+		<-ticker.C
 	}
 }
 
