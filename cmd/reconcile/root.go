@@ -73,6 +73,7 @@ func (c *controlPlane) run(cmd *cobra.Command, places []string) error {
 	}
 	defer closeStore()
 	g, ctx := errgroup.WithContext(cmd.Context())
+	g.Go(func() error { return command.Settle(ctx) })
 	g.Go(func() error { return c.monitor.Run(ctx, logger, func() error { return nil }) })
 	g.Go(func() error {
 		return control.Run(ctx, control.Config{

@@ -109,6 +109,7 @@ func (u *up) openStore(ctx context.Context, logger *slog.Logger) (registry.Store
 // serve runs all parts until ctx ends or one of them fails.
 func (u *up) serve(ctx context.Context, n *node.Node, store registry.Store, sources []manifests.Source, screen *screen, logger *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return command.Settle(ctx) })
 	g.Go(func() error { return u.monitor.Run(ctx, logger, func() error { return nil }) })
 	g.Go(func() error {
 		return control.Run(ctx, control.Config{

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -102,18 +101,8 @@ func (a *api) controllers() *manager.API {
 	return &manager.API{RootCA: a.authority.Bundle(), Issue: a.access.Tokens.ForPod, Roles: roles, Bindings: bindings, IP: a.serviceIP}
 }
 
-// serveAfter is how long pods that start are left alone before the server is
-// made, which takes a core a quarter of a second. Whoever calls meanwhile waits
-// at the open listener.
-const serveAfter = time.Second
-
 // run serves until ctx ends.
 func (a *api) run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return a.listen.close()
-	case <-time.After(serveAfter):
-	}
 	server, reached, err := a.server()
 	if err != nil {
 		return errors.Join(err, a.listen.close())
@@ -127,26 +116,11 @@ func (a *api) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return a.register(ctx) })
-	g.Go(func() error { return tidy(ctx) })
 	g.Go(func() error {
 		a.authority.KeepKubeconfig(ctx, path, a.listen.server.URL, failed)
 		return nil
 	})
 	return g.Wait()
-}
-
-// tidyAfter is when a server that was made has answered its first requests.
-const tidyAfter = 3 * time.Second
-
-// tidy gives back what was needed only to make the server: as much again as
-// serving takes.
-func tidy(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-	case <-time.After(tidyAfter):
-		debug.FreeOSMemory()
-	}
-	return nil
 }
 
 func (a *api) server() (*apiserver.Server, *agents.Agents, error) {
