@@ -42,7 +42,7 @@ func main() {
 	bin := flag.String("bin", ".build/bin", "directory of the built programs")
 	out := flag.String("o", "bench/results.json", "file for the results")
 	runs := flag.Int("n", 5, "runs of each measurement")
-	only := flag.String("only", "", "measure only this: pods, life, memory or plan, or cold or warm of that")
+	only := flag.String("only", "", "measure only this: pods, life, memory, api or plan, or cold or warm of that")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -61,7 +61,7 @@ func run(ctx context.Context, bin, out, only string, runs int) error {
 	parts := []struct {
 		name, group string
 		measure     func(context.Context, string, int) ([]Result, error)
-	}{{"cold", "plan", measureCold}, {"warm", "plan", measureWarm}, {"pods", "", measurePods}, {"life", "", measureLife}, {"memory", "", measureMemory}}
+	}{{"cold", "plan", measureCold}, {"warm", "plan", measureWarm}, {"pods", "", measurePods}, {"life", "", measureLife}, {"memory", "", measureMemory}, {"api", "", measureAPI}}
 	for _, part := range parts {
 		if only != "" && only != part.name && only != part.group {
 			continue
