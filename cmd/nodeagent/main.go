@@ -68,6 +68,7 @@ without --etcd those alone. To remove all that it made, run
 				return nil
 			})
 			g.Go(func() error { return n.Run(ctx, store, monitor.Registry) })
+			g.Go(func() error { return command.Settle(ctx) })
 			g.Go(func() error { return monitor.Run(ctx, logger, func() error { return nil }) })
 			return g.Wait()
 		},
@@ -92,6 +93,7 @@ func alone(ctx context.Context, flags node.Flags, monitor command.Monitor, logge
 	logger.Info("node agent runs without a control plane", "node", flags.Name, "static-pods", flags.StaticPods)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Run(ctx, eventLog{logger}, monitor.Registry) })
+	g.Go(func() error { return command.Settle(ctx) })
 	g.Go(func() error { return monitor.Run(ctx, logger, func() error { return nil }) })
 	return g.Wait()
 }

@@ -56,6 +56,7 @@ proxy is stopped, killed or restarted.`,
 			logger.Info("proxy runs", "node", name, "mode", flags.Mode)
 			g, ctx := errgroup.WithContext(cmd.Context())
 			g.Go(func() error { return services.Run(ctx, cfg) })
+			g.Go(func() error { return command.Settle(ctx) })
 			g.Go(func() error { return monitor.Run(ctx, logger, func() error { return nil }) })
 			return g.Wait()
 		},
