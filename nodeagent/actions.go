@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/nodeagent/volume"
 )
 
 // Reasons as the kubelet gives them.
@@ -53,6 +54,9 @@ func (w *worker) fail(ctx context.Context, container, reason string, err error) 
 		return err
 	}
 	f := w.failures[container]
+	if f.Tries == 0 {
+		f.Since = time.Now()
+	}
 	f.Tries++
 	base := time.Second
 	if isImageReason(reason) {
@@ -65,8 +69,19 @@ func (w *worker) fail(ctx context.Context, container, reason string, err error) 
 	if container == "" {
 		event = reason
 	}
-	w.agent.warn(w.pod, event, err.Error())
+	if !w.onItsWay(container, err) {
+		w.agent.warn(w.pod, event, err.Error())
+	}
 	return err
+}
+
+// sentWithin is how long a pod that was bound may wait for what it is sent
+// next, its tokens for one, before that is worth a word.
+const sentWithin = 2 * time.Second
+
+// onItsWay reports whether a volume waits for what has had no time to come.
+func (w *worker) onItsWay(container string, err error) bool {
+	return errors.Is(err, volume.ErrMissingReference) && time.Since(w.failures[container].Since) < sentWithin
 }
 
 // prepare makes sandbox, volumes and files, or finds them again.
@@ -140,6 +155,7 @@ func (w *worker) start(ctx context.Context, action Action) (holds bool, err erro
 		ID: spec.ID, Pod: spec.Pod, Name: c.Name, Attempt: action.Attempt, Round: action.Round, SpecHash: spec.SpecHash,
 		Image: image.Ref, ImageID: image.ID, State: runtime.Running, CreatedAt: began, StartedAt: time.Now(),
 	})
+	w.agent.note(w.pod, "Created", "Created container: "+c.Name)
 	w.agent.note(w.pod, "Started", "Started container "+c.Name)
 	return !w.postStart(ctx, c, spec.ID), nil
 }

@@ -38,6 +38,9 @@ func (w *worker) image(ctx context.Context, c *corev1.Container) (image runtime.
 	switch answer := images.Decide(question); {
 	case answer == images.Use:
 		w.backoff.Forget(c.Image)
+		if !fresh {
+			w.agent.note(w.pod, "Pulled", fmt.Sprintf("Container image %q already present on machine", c.Image))
+		}
 		return image, true, nil
 	case answer == images.Refuse:
 		err := fmt.Errorf("image %s is not on the node and its pull policy is Never: load it, or change the policy: %w", c.Image, runtime.ErrImageNotFound)

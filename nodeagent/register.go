@@ -204,6 +204,11 @@ func (a *agent) nodeStatus(ready corev1.NodeCondition, runtimeVersion string) *c
 		},
 		NodeInfo: nodeInfo(a.cfg.Version, runtimeVersion),
 	}
+	// The status is written when it changes: that is when it was last heard of.
+	for i := range node.Status.Conditions {
+		condition := &node.Status.Conditions[i]
+		condition.LastHeartbeatTime = condition.LastTransitionTime
+	}
 	if a.server != nil {
 		node.Annotations = map[string]string{schema.ServingAnnotation: a.server.CertificateHash()}
 		node.Status.DaemonEndpoints.KubeletEndpoint.Port = a.server.Port()

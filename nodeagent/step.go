@@ -35,6 +35,7 @@ type Observed struct {
 type Failure struct {
 	Reason, Message string
 	Tries           int
+	Since           time.Time // the first of the tries; only kept for some
 	RetryAt         time.Time
 }
 

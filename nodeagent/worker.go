@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -181,7 +182,11 @@ func (w *worker) carryOut(ctx context.Context, actions []Action, bound *corev1.P
 	for _, action := range actions {
 		holds, err := w.do(ctx, action, o)
 		if err != nil && ctx.Err() == nil {
-			w.agent.cfg.Logger.Warn("pod "+string(action.Kind), "pod", nameOf(w.pod), "uid", w.uid, "container", action.Container, "error", err)
+			level := slog.LevelWarn
+			if w.onItsWay(action.Container, err) {
+				level = slog.LevelDebug
+			}
+			w.agent.cfg.Logger.Log(ctx, level, "pod "+string(action.Kind), "pod", nameOf(w.pod), "uid", w.uid, "container", action.Container, "error", err)
 			return w.afterError(action)
 		}
 		if !holds || ctx.Err() != nil || w.agent.bindings.pod(w.uid) != bound {
