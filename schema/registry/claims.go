@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -71,7 +72,29 @@ func (r *Registries) allocate(svc, old *corev1.Service, attempt int) error {
 			return err
 		}
 	}
+	setFamilies(svc, old)
 	return r.allocatePorts(svc, old, attempt)
+}
+
+// setFamilies says of a service that says nothing of it that it has addresses
+// of one family: of that of its cluster IP, or else of pods. An external name
+// has none, and loses those that it had as another type.
+func setFamilies(svc, old *corev1.Service) {
+	if svc.Spec.Type == corev1.ServiceTypeExternalName {
+		if old != nil && old.Spec.Type != svc.Spec.Type && slices.Equal(svc.Spec.IPFamilies, old.Spec.IPFamilies) {
+			svc.Spec.IPFamilies, svc.Spec.IPFamilyPolicy = nil, nil
+		}
+		return
+	}
+	if len(svc.Spec.IPFamilies) == 0 {
+		svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
+		if ip, err := netip.ParseAddr(svc.Spec.ClusterIP); err == nil && ip.Is6() {
+			svc.Spec.IPFamilies[0] = corev1.IPv6Protocol
+		}
+	}
+	if svc.Spec.IPFamilyPolicy == nil {
+		svc.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicySingleStack)
+	}
 }
 
 // inServiceRange refuses a cluster IP that was asked for and is no address for
