@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -40,7 +41,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	logOnce.Do(func() { klog.SetSlogLogger(cfg.Logger.With("component", "apiserver")) })
+	logOnce.Do(func() { klog.SetSlogLogger(slog.New(quiet{cfg.Logger.With("component", "apiserver").Handler()})) })
 	s := &Server{cfg: cfg}
 	s.hub = feed.New(feed.Config{Registries: cfg.Registries, Mirror: cfg.Mirror, Unmirrored: cfg.Unmirrored, Logger: cfg.Logger})
 	config := s.genericConfig()
