@@ -39,9 +39,15 @@ func TestParse(t *testing.T) {
 		t.Errorf("the default is %v, %v", got, err)
 	}
 	for _, bad := range []Settings{
-		{Hard: "memory<1Gi"}, {Hard: "memory.available=1Gi"}, {Hard: "memory.available<lots"}, {Hard: "memory.available<-1Gi"},
-		{Hard: "memory.available<101%"}, {Hard: "memory.available<1Gi,memory.available<2Gi"}, {Soft: "memory.available<1Gi"},
-		{Soft: "memory.available<1Gi", SoftGrace: "memory.available=soon"}, {MinReclaim: "disk=1"},
+		{Hard: "memory<1Gi"},
+		{Hard: "memory.available=1Gi"},
+		{Hard: "memory.available<lots"},
+		{Hard: "memory.available<-1Gi"},
+		{Hard: "memory.available<101%"},
+		{Hard: "memory.available<1Gi,memory.available<2Gi"},
+		{Soft: "memory.available<1Gi"},
+		{Soft: "memory.available<1Gi", SoftGrace: "memory.available=soon"},
+		{MinReclaim: "disk=1"},
 	} {
 		if got, err := Parse(bad); err == nil {
 			t.Errorf("%+v: got %v", bad, got)

@@ -151,7 +151,8 @@ func (n *nearby) Accept() (net.Conn, error) {
 func (n *nearby) isNear(conn interface {
 	RemoteAddr() net.Addr
 	LocalAddr() net.Addr
-}) bool {
+},
+) bool {
 	from, ok := conn.RemoteAddr().(*net.TCPAddr)
 	here, isTCP := conn.LocalAddr().(*net.TCPAddr)
 	if !ok || !isTCP {

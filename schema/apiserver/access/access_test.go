@@ -197,21 +197,29 @@ func TestTokens(t *testing.T) {
 			o.put(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "robot", UID: "other"}})
 		}},
 		{name: "of a pod", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Pod", "web", "uid-of-web")}, want: robot},
-		{name: "pod gone", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Pod", "web", "")},
-			end: func(o objects) { delete(o.known, schema.Pods.Key("shop", "web")) }},
-		{name: "pod made anew", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Pod", "web", "")},
+		{
+			name: "pod gone", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Pod", "web", "")},
+			end: func(o objects) { delete(o.known, schema.Pods.Key("shop", "web")) },
+		},
+		{
+			name: "pod made anew", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Pod", "web", "")},
 			end: func(o objects) {
 				o.put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "other"}})
-			}},
-		{name: "pod not seen yet", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Pod", "web", "")}, want: robot,
+			},
+		},
+		{
+			name: "pod not seen yet", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Pod", "web", "")}, want: robot,
 			end: func(o objects) {
 				key := schema.Pods.Key("shop", "web")
 				o.late[key] = o.known[key]
 				delete(o.known, key)
-			}},
+			},
+		},
 		{name: "of a secret", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Secret", "key", "")}, want: robot},
-		{name: "secret gone", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Secret", "key", "")},
-			end: func(o objects) { delete(o.known, schema.Secrets.Key("shop", "key")) }},
+		{
+			name: "secret gone", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo("Secret", "key", "")},
+			end: func(o objects) { delete(o.known, schema.Secrets.Key("shop", "key")) },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o, _, a := world(t)
