@@ -56,6 +56,87 @@ func TestContainerdDies(t *testing.T) {
 	})
 }
 
+const probedYAML = `
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 3
+  selector: {app: web}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: web
+          image: evenkeel.io/echo:1
+          readinessProbe: {exec: {command: [/echo, get, "http://127.0.0.1:8080/healthz"]}, periodSeconds: 1, failureThreshold: 1}
+          livenessProbe: {exec: {command: [/echo, get, "http://127.0.0.1:8080/healthz"]}, periodSeconds: 1, failureThreshold: 1}
+`
+
+// TestContainerdStaysAway has the machine's containerd dead for longer than
+// any probe's patience. What runs on stays ready and is not restarted, although
+// nobody can run its probes; what ended meanwhile is seen when containerd is
+// back, also by another agent, which waits for it.
+func TestContainerdStaysAway(t *testing.T) {
+	require(t)
+	t.Parallel()
+	w := newWorld(t, 1)
+	h := w.hosts[0]
+	m := startMachines(w, h.ns, "127.0.0.1", func(r repo) {
+		r.write("shop.yaml", shopYAML)
+		r.write("web.yaml", probedYAML)
+	})
+	pods := m.cluster.podsReady(shop, "web", 3)
+
+	// An agent that is told where containerd is never starts one itself.
+	dir := filepath.Join(h.data(), "containerd")
+	told := "--containerd=" + filepath.Join(dir, "containerd.sock")
+	m.agents[h].kill()
+	takeover{machines: m, host: h, store: w.openEtcd(h.ns, m.etcd)}.takenOver(told)
+	before := podUIDs(pods)
+
+	w.step("containerd is dead")
+	h.killContainerd()
+	h.killProcesses(pods[0])
+	steadily(t, 6*time.Second, "pods as before", func() error {
+		for _, pod := range m.cluster.pods(shop, "web") {
+			if restarts, known := before[string(pod.UID)]; !known || restarts != 0 || !isReady(pod) && pod.Name != pods[0].Name {
+				return fmt.Errorf("pod %s: ready %t, %d restarts", pod.Name, isReady(pod), restarts)
+			}
+		}
+		return nil
+	})
+	running := h.containers() // without those of probes, which have ended
+
+	w.step("the agent is killed too")
+	m.agents[h].kill()
+	m.startAgent(h, told)
+
+	w.step("containerd is back")
+	began := time.Now()
+	w.start(h.ns, "containerd", "--config", filepath.Join(dir, "config.toml"))
+	eventually(t, patience, "the dead container is back", func() error {
+		p := m.cluster.pod(shop, pods[0].Name)
+		if last := p.Status.ContainerStatuses[0].LastTerminationState.Terminated; restarts(p) != 1 || !isReady(p) || last == nil || last.ExitCode != 137 {
+			return fmt.Errorf("%+v", p.Status.ContainerStatuses[0])
+		}
+		return nil
+	})
+	t.Logf("after %v", time.Since(began))
+	for _, pod := range pods[1:] {
+		if p := m.cluster.pod(shop, pod.Name); restarts(p) != 0 || !isReady(p) {
+			t.Errorf("pod %s: ready %t, %d restarts", pod.Name, isReady(p), restarts(p))
+		}
+	}
+	after := h.containers()
+	for pid, uid := range running {
+		if uid != string(pods[0].UID) && after[pid] != uid {
+			t.Errorf("process %d of pod %s ran before, and does no more", pid, uid)
+		}
+	}
+}
+
 func pidIn(t *testing.T, file string) int {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -48,10 +48,10 @@ func (m *machines) startControl() {
 	m.control = m.start(m.where, "reconcile", "--etcd="+m.etcd, "--data-dir="+filepath.Join(m.dir, "control"), m.repo.dir)
 }
 
-func (m *machines) startAgent(h *host) {
+func (m *machines) startAgent(h *host, flags ...string) {
 	m.t.Helper()
 	args := append([]string{"--etcd=" + m.etcd, "--eviction-hard=", "--image-gc-high-threshold=100", "--images=" + h.images()}, h.place()...)
-	m.agents[h] = m.start(h.ns, "nodeagent", args...)
+	m.agents[h] = m.start(h.ns, "nodeagent", append(args, flags...)...)
 }
 
 func (m *machines) startProxy(h *host) {

@@ -240,12 +240,14 @@ func (s *soak) killOne(pids []int) {
 	}
 }
 
-// settled waits until all pods are ready again, new ones in place of those that
-// have to wait for their back-off.
+// settled waits until all pods are ready again: mostly new ones, in place of
+// those that have to wait for their back-off, and now and then the same.
 func (s *soak) settled(kills int) {
 	s.t.Helper()
-	s.renew()
-	took := eventually(s.t, 2*patience, fmt.Sprintf("all ready after %d kills", kills), func() error {
+	if kills%40 != 0 {
+		s.renew()
+	}
+	took := eventually(s.t, 5*patience, fmt.Sprintf("all ready after %d kills", kills), func() error {
 		if r := s.cluster.report(); !r.Ready {
 			return errors.New(describe(r))
 		}

@@ -157,11 +157,11 @@ func (o takeover) said() map[string]string {
 
 // takenOver starts an agent and waits until it has taken over: then it holds a
 // lease of its own.
-func (o takeover) takenOver() time.Duration {
+func (o takeover) takenOver(flags ...string) time.Duration {
 	o.t.Helper()
 	before := o.lease()
 	began := time.Now()
-	o.startAgent(o.host)
+	o.startAgent(o.host, flags...)
 	eventually(o.t, patience, "node taken over", func() error {
 		if o.lease() == before {
 			return errors.New("the lease is the earlier agent's")

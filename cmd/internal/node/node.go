@@ -145,15 +145,8 @@ func Open(ctx context.Context, f Flags, logger *slog.Logger) (*Node, error) {
 		return nil, fmt.Errorf("%s is not installed: apt-get install %s", f.OCIRuntime, f.OCIRuntime)
 	}
 	n := &Node{flags: f, logger: logger}
-	for try := 1; ; try++ {
-		err := n.openRuntime(ctx)
-		if err == nil {
-			break
-		}
-		if try == startTries || errors.As(err, new(*containerd.MissingError)) || ctx.Err() != nil {
-			return nil, err
-		}
-		logger.Warn("containerd is not there, will be tried again", "error", err)
+	if err := n.awaitRuntime(ctx); err != nil {
+		return nil, err
 	}
 	if err := n.openRest(); err != nil {
 		n.Close()
@@ -162,9 +155,28 @@ func Open(ctx context.Context, f Flags, logger *slog.Logger) (*Node, error) {
 	return n, nil
 }
 
-// startTries is how often containerd is tried before giving up: it may die as
-// it starts.
-const startTries = 5
+// startPatience is how long an agent waits for containerd as it starts: it may
+// be dead for a while, or die as it starts itself.
+const startPatience = 2 * time.Minute
+
+// awaitRuntime connects to containerd. What runs goes on meanwhile.
+func (n *Node) awaitRuntime(ctx context.Context) error {
+	over := time.After(startPatience)
+	for {
+		err := n.openRuntime(ctx)
+		if err == nil || errors.As(err, new(*containerd.MissingError)) || ctx.Err() != nil {
+			return err
+		}
+		n.logger.Warn("containerd is not there, will be tried again", "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-over:
+			return err
+		case <-time.After(time.Second):
+		}
+	}
+}
 
 // openRuntime connects to containerd; one of our own is started if need be.
 func (n *Node) openRuntime(ctx context.Context) error {
