@@ -19,6 +19,9 @@ LDFLAGS = -s -w -X github.com/evenkeel/evenkeel/cmd/internal/command.Version=$(V
 PACKAGES = $$(go list ./... | grep -vE '/cmd/e2e(/|$$)')
 PROGRAMS := ./cmd/reconcile ./cmd/nodeagent ./cmd/proxy
 
+# What tests use the API with, of the version that the API is made of.
+export KUBECTL := $(CURDIR)/.build/tools/kubectl
+
 # Go leaves testdata out of ./...; its programs are named one by one.
 TESTDATA := $(addprefix ./,$(sort $(dir $(shell find testdata -name '*.go'))))
 ALL := ./... $(TESTDATA)
@@ -49,7 +52,7 @@ down: ## stop and remove all that `make up` made
 
 test: ## install what is missing, and pass every check and test
 	@.ci/install test
-	@$(MAKE) build images check test-packages test-e2e
+	@$(MAKE) build images .build/tools/kubectl check test-packages test-e2e
 	@printf '==> all checks and tests passed in %d min %d s\n' $$(( ($$(date +%s) - $(NOW)) / 60 )) $$(( ($$(date +%s) - $(NOW)) % 60 ))
 
 NOW := $(shell date +%s)
@@ -72,12 +75,12 @@ fmt: ## format all Go files
 
 # Packages side by side; the whole programs afterwards and alone, because they
 # are held to times and use the machine's own addresses.
-test-packages: ## the tests of all packages, with the race detector
+test-packages: .build/tools/kubectl ## the tests of all packages, with the race detector
 	@printf '==> go test -race\n'
 	@$(NO_ROOT)
 	@packages="$(PACKAGES)"; go test -race -vet=off -timeout 10m $(TEST_EXEC) $$packages
 
-test-e2e: build images ## the programs from end to end, on real containers
+test-e2e: build images .build/tools/kubectl ## the programs from end to end, on real containers
 	@printf '==> end to end\n'
 	@$(NO_ROOT)
 	@EVENKEEL_BIN=$(CURDIR)/.build/bin go test -race -vet=off -count=1 -v -timeout 15m $(TEST_EXEC) ./cmd/e2e/...
@@ -89,7 +92,7 @@ bench: build images ## measure, as bench/results.json too (BENCH='-n 3 -only pod
 
 N ?= 20
 KILLS ?= 500
-soak: build images ## KILLS=500 kills at random, all tests N=20 times, and properties with new seeds
+soak: build images .build/tools/kubectl ## KILLS=500 kills at random, all tests N=20 times, and properties with new seeds
 	@.ci/install test
 	@EVENKEEL_BIN=$(CURDIR)/.build/bin go test -vet=off -count=1 -v -timeout 0 $(TEST_EXEC) -run 'TestSoak$$' ./cmd/e2e -soak.kills=$(KILLS)
 	@EVENKEEL_BIN=$(CURDIR)/.build/bin go test -race -vet=off -count=$(N) -timeout 0 $(TEST_EXEC) ./cmd/e2e/...
@@ -106,6 +109,12 @@ images: .build/images/guestbook.tar .build/images/echo.tar ## the images of the 
 	@printf '==> building %s\n' $@
 	@mkdir -p $(@D)
 	@go run ./testdata/images/build -o $@ ./testdata/$*/src evenkeel.io/$*:1
+
+.build/tools/kubectl: go.mod
+	@printf '==> building .build/tools/kubectl\n'
+	@mkdir -p $(@D)
+	@version=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes); \
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o $@ k8s.io/kubernetes/cmd/kubectl
 
 docs: ## write docs/supported.md, docs/pods.md and docs/errors.md anew
 	@go test ./schema/support ./cmd/internal/house -update

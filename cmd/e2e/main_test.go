@@ -24,7 +24,7 @@ const baseEnv = "EVENKEEL_E2E_BASE"
 const binEnv = "EVENKEEL_BIN"
 
 // built is what all tests run.
-var built struct{ base, bin, images string }
+var built struct{ base, bin, images, kubectl string }
 
 const (
 	guestbookImage = "evenkeel.io/guestbook:1"
@@ -98,9 +98,14 @@ func build(base string) error {
 			return nil
 		})
 	}
-	for ref, dir := range map[string]string{guestbookImage: "guestbook", echoImage: "echo"} {
+	g.Go(func() (err error) {
+		built.kubectl, err = buildKubectl(ctx, base)
+		return err
+	})
+	links := map[string][]string{"toolbox": toolboxLinks}
+	for ref, dir := range map[string]string{guestbookImage: "guestbook", echoImage: "echo", toolboxImage: "toolbox"} {
 		g.Go(func() error {
-			return images.BuildWith(ctx, filepath.Join(root, "testdata", dir, "src"), ref, archive(dir), images.Options{Dirs: []string{"/data"}})
+			return images.BuildWith(ctx, filepath.Join(root, "testdata", dir, "src"), ref, archive(dir), images.Options{Dirs: []string{"/data"}, Links: links[dir]})
 		})
 	}
 	return g.Wait()

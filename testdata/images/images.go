@@ -31,6 +31,8 @@ type Options struct {
 	// Name of the binary in the image. Default: the package directory's name,
 	// or its parent's when that is "src".
 	Name string
+	// Links are further names of the binary, as "/cat".
+	Links []string
 	// User is "uid[:gid]" or a name. Default: 65532. "0" is root.
 	User string
 	// Ports that the program listens at, as "8080/tcp".
@@ -166,15 +168,16 @@ func layerOf(opts Options, binary []byte) (v1.Layer, error) {
 	for name, data := range opts.Files {
 		files[path.Clean(name)] = data
 	}
-	data, err := tarOf(files, append([]string{"/tmp"}, opts.Dirs...), "/"+opts.Name)
+	data, err := tarOf(files, append([]string{"/tmp"}, opts.Dirs...), "/"+opts.Name, opts.Links)
 	if err != nil {
 		return nil, err
 	}
 	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil })
 }
 
-// tarOf writes directories and files in order of name, all at time zero.
-func tarOf(files map[string][]byte, dirs []string, executable string) ([]byte, error) {
+// tarOf writes directories and files in order of name, and links to the
+// executable, all at time zero.
+func tarOf(files map[string][]byte, dirs []string, executable string, links []string) ([]byte, error) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	for _, dir := range dirs {
@@ -191,6 +194,11 @@ func tarOf(files map[string][]byte, dirs []string, executable string) ([]byte, e
 			return nil, err
 		}
 		if _, err := w.Write(files[file]); err != nil {
+			return nil, err
+		}
+	}
+	for _, link := range links {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: relative(link), Linkname: executable, ModTime: time.Unix(0, 0)}); err != nil {
 			return nil, err
 		}
 	}

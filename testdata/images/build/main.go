@@ -35,6 +35,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&opts.Name, "name", "", "name of the binary in the image (default: the directory's name)")
 	flags.StringVar(&opts.User, "user", "", "uid[:gid] that the program runs as (default 65532)")
 	ports := flags.String("ports", "", "ports the program listens at, as 8080/tcp,53/udp")
+	links := flags.String("links", "", "further names of the binary, as /cat,/tar")
 	dirs := flags.String("dirs", "", "empty directories to make, as /data,/cache")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -43,7 +44,7 @@ func run(ctx context.Context, args []string) error {
 		flags.Usage()
 		return fmt.Errorf("want -o FILE, a package directory and an image name")
 	}
-	opts.Ports, opts.Dirs = split(*ports), split(*dirs)
+	opts.Ports, opts.Dirs, opts.Links = split(*ports), split(*dirs), split(*links)
 	return images.BuildWith(ctx, flags.Arg(0), flags.Arg(1), *out, opts)
 }
 
