@@ -9,7 +9,7 @@ import (
 // and keeps nearly all that it makes, so most collections before that are in
 // vain. With the program itself, 10,000 files of 1 KB need 230 MB at their peak.
 const (
-	dryRunMemory  = 160 << 20
+	dryRunMemory  = 140 << 20
 	memoryPerFile = 16 << 10 // of those above dryRunFiles
 	dryRunFiles   = 10_000
 	dryRunPercent = 400
