@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
-	"github.com/evenkeel/evenkeel/nodeagent/volume"
 )
 
 // Reasons as the kubelet gives them.
@@ -62,6 +62,9 @@ func (w *worker) fail(ctx context.Context, container, reason string, err error) 
 	if isImageReason(reason) {
 		base = crashBase
 	}
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("free space on the node's disk: %w", err)
+	}
 	f.Reason, f.Message = reason, err.Error()
 	f.RetryAt = time.Now().Add(min(crashMax, base<<min(f.Tries-1, 9)))
 	w.failures[container] = f
@@ -73,15 +76,6 @@ func (w *worker) fail(ctx context.Context, container, reason string, err error) 
 		w.agent.warn(w.pod, event, err.Error())
 	}
 	return err
-}
-
-// sentWithin is how long a pod that was bound may wait for what it is sent
-// next, its tokens for one, before that is worth a word.
-const sentWithin = 2 * time.Second
-
-// onItsWay reports whether a volume waits for what has had no time to come.
-func (w *worker) onItsWay(container string, err error) bool {
-	return errors.Is(err, volume.ErrMissingReference) && time.Since(w.failures[container].Since) < sentWithin
 }
 
 // prepare makes sandbox, volumes and files, or finds them again.
@@ -96,11 +90,11 @@ func (w *worker) prepare(ctx context.Context) error {
 	}
 	w.sandbox, w.tornDown = &sandbox, false
 	p := prepared{sandbox: sandbox, links: w.agent.linksFor(ctx, w.pod)}
-	if p.volumes, err = w.agent.cfg.Volumes.Prepare(ctx, w.pod, w.agent.refs()); err != nil {
-		return w.fail(ctx, "", reasonVolumes, fmt.Errorf("volumes: %w", err))
-	}
 	if p.files, err = w.agent.writeFiles(w.pod, sandbox); err != nil {
 		return w.fail(ctx, "", reasonVolumes, err)
+	}
+	if p.volumes, err = w.prepareVolumes(ctx); err != nil {
+		return w.fail(ctx, "", reasonVolumes, fmt.Errorf("volumes: %w", err))
 	}
 	if p.pidNS, err = w.sharedProcesses(ctx); err != nil {
 		return w.fail(ctx, "", reasonSandbox, err)

@@ -95,6 +95,23 @@ func (c cgroups) processes(path string) []int {
 	return pids
 }
 
+// below names the cgroups right below one, of all hierarchies.
+func (c cgroups) below(path string) []string {
+	var names []string
+	for _, mount := range c.mounts {
+		entries, err := os.ReadDir(filepath.Join(mount, path))
+		if err != nil {
+			continue
+		}
+		for _, entry := range entries {
+			if entry.IsDir() && !slices.Contains(names, entry.Name()) {
+				names = append(names, entry.Name())
+			}
+		}
+	}
+	return names
+}
+
 // kill ends every process of a cgroup and returns when none is left.
 func (c cgroups) kill(ctx context.Context, path string) error {
 	for {

@@ -59,7 +59,26 @@ func startError(id string, err error) error {
 	if errdefs.IsUnavailable(err) {
 		return unavailable("start "+id, err)
 	}
-	return fmt.Errorf("start %s: %w: %s", id, rt.ErrStart, reason(err.Error()))
+	said := reason(err.Error())
+	return fmt.Errorf("start %s: %w: %s%s", id, rt.ErrStart, startAdvice(said), said)
+}
+
+// startAdvice says what to do about a start that the OCI runtime refused, or
+// nothing if that is not known.
+func startAdvice(said string) string {
+	_, program, isProgram := strings.Cut(said, "exec: ")
+	switch {
+	case strings.Contains(said, "no space left on device"):
+		return "free space on the node's disk: "
+	case !isProgram:
+	case strings.Contains(program, "no such file or directory"), strings.Contains(program, "executable file not found"):
+		return "the image has no such program, check the container's command: "
+	case strings.Contains(program, "permission denied"):
+		return "it is not executable for the container's user: "
+	case strings.Contains(program, "exec format error"):
+		return "it is no program for this machine's processor, check the image's architecture: "
+	}
+	return ""
 }
 
 func reason(message string) string {

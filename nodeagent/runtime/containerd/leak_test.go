@@ -2,11 +2,15 @@ package containerd
 
 import (
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/containerd/containerd/v2/client"
+
+	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
 
 // mountsOf lists the mounts whose path holds a text.
@@ -93,4 +97,33 @@ func TestCleanupKeepsImages(t *testing.T) {
 	}
 	c := n.start(n.container("p1", "a", "exit", "0"))
 	n.await(c.ID, "exited", exited)
+}
+
+// An agent that was killed as it made a pod's cgroup, or removed it, leaves it
+// to the next one, which tells it from one that is used.
+func TestSweepCgroups(t *testing.T) {
+	n := newNode(t)
+	used := n.start(n.container("p1", "a", "sleep"))
+	left, starting := n.container("p2", "a"), n.container("p3", "a")
+	for _, c := range []rt.Container{left, starting} {
+		if err := n.cgroups.shape(c.CgroupParent, rt.Resources{CPUShares: 100, PIDs: 60}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release := n.hold(starting)
+	n.sweepCgroups()
+	n.wantCgroup(left, false)
+	n.wantCgroup(starting, true)
+	n.wantCgroup(used, true)
+	release()
+	n.sweepCgroups()
+	n.wantCgroup(starting, false)
+}
+
+// wantCgroup checks whether a container's pod has a cgroup.
+func (n *node) wantCgroup(c rt.Container, want bool) {
+	n.t.Helper()
+	if got := slices.Contains(n.cgroups.below(n.cfg.CgroupRoot), path.Base(c.CgroupParent)); got != want {
+		n.t.Errorf("there is a cgroup %s: %t, want %t", c.CgroupParent, got, want)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
@@ -131,6 +132,8 @@ func (r *Runtime) pullError(ctx context.Context, ref string, asSomebody bool, er
 		why = "the registry does not take the credentials: check the pod's imagePullSecrets: "
 	case refused(err):
 		why = "the registry wants credentials: name a secret that has them in the pod's imagePullSecrets: "
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, context.DeadlineExceeded):
+		why = "the registry does not answer: check the image's name and the node's way there: "
 	case errdefs.IsNotFound(err):
 		why = "the registry does not have it: check name and tag: "
 	case brokenLayer(err):

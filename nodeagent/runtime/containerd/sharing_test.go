@@ -248,7 +248,7 @@ func TestShapeUnified(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{
-		"cgroup.subtree_control": "+cpu +memory", "evenkeel/cgroup.subtree_control": "+cpu +memory", "evenkeel/n1/cgroup.subtree_control": "+cpu +memory",
+		"cgroup.subtree_control": "+cpu +memory +pids", "evenkeel/cgroup.subtree_control": "+cpu +memory +pids", "evenkeel/n1/cgroup.subtree_control": "+cpu +memory +pids",
 		"evenkeel/n1/podx/cpu.weight": "20", "evenkeel/n1/podx/memory.max": "7",
 	} {
 		if got, err := os.ReadFile(filepath.Join(root, file)); string(got) != want {

@@ -111,9 +111,6 @@ func (r *Runtime) create(ctx context.Context, c rt.Container, img image, spec *s
 }
 
 func (r *Runtime) createHeld(ctx context.Context, c rt.Container, img image, spec *specs.Spec, root func() ([]mount.Mount, error)) (err error) {
-	if err := r.cgroups.shape(c.CgroupParent, c.PodResources, r.machine.swap); err != nil {
-		return fmt.Errorf("start %s: %w", c.ID, err)
-	}
 	labels := containerLabels(c, img)
 	if err := r.createRecord(ctx, c, img, spec, labels); err != nil {
 		return err
@@ -123,6 +120,9 @@ func (r *Runtime) createHeld(ctx context.Context, c rt.Container, img image, spe
 			err = errors.Join(err, r.rollback(ctx, c))
 		}
 	}()
+	if err := r.cgroups.shape(c.CgroupParent, c.PodResources, r.machine.swap); err != nil {
+		return fmt.Errorf("start %s: %w", c.ID, err)
+	}
 	mounts, err := root()
 	if err != nil {
 		return err

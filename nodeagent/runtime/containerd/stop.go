@@ -180,3 +180,14 @@ func (r *Runtime) removeParent(parent string) {
 		r.cgroups.removeEmpty(path.Clean(parent))
 	}
 }
+
+// sweepCgroups deletes the cgroups of pods in which nothing is any more: who
+// ends in the middle of a start or a removal leaves one behind.
+func (r *Runtime) sweepCgroups() {
+	if !insideTree(r.cfg.CgroupRoot) {
+		return
+	}
+	for _, name := range r.cgroups.below(r.cfg.CgroupRoot) {
+		r.removeParent(path.Join(r.cfg.CgroupRoot, name))
+	}
+}
