@@ -51,10 +51,33 @@ type world struct {
 func start(t *testing.T) *world {
 	t.Helper()
 	need(t)
+	return startIn(t, place(t))
+}
+
+// place is a directory that lasts as long as the test, or longer if a mount is
+// left below it: nothing of that is to be deleted.
+func place(t *testing.T) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "ekc") // short: sockets lie below it
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		mounts, err := os.ReadFile("/proc/self/mounts")
+		if err != nil || strings.Contains(string(mounts), dir+"/") {
+			t.Errorf("mounts are left below %s: %v", dir, err)
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// startIn runs a node that has all its things in a directory.
+func startIn(t *testing.T, dir string, flags ...string) *world {
+	t.Helper()
 	w := &world{t: t, name: filepath.Base(dir), dir: dir, store: memory.New()}
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup
@@ -70,10 +93,10 @@ func start(t *testing.T) *world {
 	}
 	cmd := &cobra.Command{}
 	w.flags.AddFlags(cmd)
-	err = cmd.ParseFlags([]string{
+	err := cmd.ParseFlags(append([]string{
 		"--node-name", w.name, "--data-dir", dir + "/d", "--run-dir", dir + "/r", "--log-dir", dir + "/l",
 		"--images", dir, "--eviction-hard=", "--image-gc-high-threshold=100", "--server-address", "127.0.0.1:0", "--dns-address", "10.0.0.10",
-	})
+	}, flags...))
 	if err := errors.Join(err, w.flags.Complete()); err != nil {
 		t.Fatal(err)
 	}
@@ -120,14 +143,6 @@ func (w *world) remove() {
 		if err := containerd.StopPrivate(ctx, filepath.Join(w.flags.DataDir, "containerd")); err != nil {
 			w.t.Error(err)
 		}
-	}
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil || strings.Contains(string(mounts), w.dir+"/") {
-		w.t.Errorf("mounts are left below %s: %v", w.dir, err)
-		return // nothing of theirs is to be deleted
-	}
-	if err := os.RemoveAll(w.dir); err != nil {
-		w.t.Error(err)
 	}
 }
 

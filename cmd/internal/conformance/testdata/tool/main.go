@@ -2,12 +2,14 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -126,6 +128,18 @@ func run(name string, args []string) error {
 			for i := range eaten[len(eaten)-1] {
 				eaten[len(eaten)-1][i] = 1
 			}
+		}
+	case "fork": // children until one is refused
+		for n := 0; ; n++ {
+			if err := exec.Command("/tool", "sleep").Start(); err != nil {
+				fmt.Printf("stopped after %d: %v\n", n, err)
+				time.Sleep(time.Hour)
+			}
+		}
+	case "flood": // numbered lines without end
+		out := bufio.NewWriterSize(os.Stdout, 1<<16)
+		for n := 0; ; n++ {
+			fmt.Fprintf(out, "line %d of a flood of lines that somebody forgot to turn off\n", n)
 		}
 	case "serve":
 		return serve(args[0])
