@@ -53,6 +53,24 @@ func TestReferenceComes(t *testing.T) {
 	}
 }
 
+// TestReferenceFollows sends what a pod's volume is made of right after the
+// pod, which is prepared once.
+func TestReferenceFollows(t *testing.T) {
+	inWorld(t, func(w *world) {
+		pod := newPod("a", "main")
+		pod.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}}}}
+		w.start()
+		w.bind(pod)
+		w.bind(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "other"}})
+		w.pass(sentSoon - time.Millisecond)
+		w.bind(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "settings"}})
+		w.wantState(pod, "Running main=running,ready,0")
+		if w.network.setups != 1 {
+			t.Errorf("prepared %d times", w.network.setups)
+		}
+	})
+}
+
 func TestForcedDeletion(t *testing.T) {
 	inWorld(t, func(w *world) {
 		pod := newPod("a", "main")

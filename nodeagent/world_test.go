@@ -37,6 +37,7 @@ type fakeNetwork struct {
 	cidr      netip.Prefix
 	peers     []network.Peer
 	peerCalls int
+	setups    int
 	cidrErr   error
 	stuck     bool // Teardown fails
 }
@@ -44,6 +45,7 @@ type fakeNetwork struct {
 func (n *fakeNetwork) Setup(_ context.Context, pod network.Pod) (network.Sandbox, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.setups++
 	if s, ok := n.sandboxes[pod.UID]; ok {
 		return s, nil
 	}

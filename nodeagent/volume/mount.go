@@ -12,14 +12,26 @@ import (
 
 // mountTmpfs mounts a tmpfs unless something is mounted there already.
 func mountTmpfs(dir, options string) error {
-	points, err := mountPoints(dir)
-	if err != nil || slices.Contains(points, dir) {
+	mounted, err := isMountPoint(dir)
+	if err != nil || mounted {
 		return err
 	}
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return fmt.Errorf("mount tmpfs on %s: %w", dir, err)
 	}
 	return nil
+}
+
+// isMountPoint asks the kernel of one directory: its list of all mounts is long
+// on a machine with many pods. Linux before 5.8 has nothing but the list.
+func isMountPoint(dir string) (bool, error) {
+	var stat unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &stat)
+	if err == nil && stat.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+	}
+	points, err := mountPoints(dir)
+	return slices.Contains(points, dir), err
 }
 
 // unmountBelow detaches every mount at or below a directory, and is sure that

@@ -230,6 +230,10 @@ func TestSecretIsInMemory(t *testing.T) {
 	if err := unix.Statfs(dir, &stat); err != nil || stat.Type != unix.TMPFS_MAGIC {
 		t.Errorf("file system is %x, %v", stat.Type, err)
 	}
+	mustPrepare(t, m, pod, r)
+	if points, err := mountPoints(dir); len(points) != 1 || err != nil {
+		t.Errorf("prepared twice, mounted at %v, %v", points, err)
+	}
 }
 
 func TestMissingReferences(t *testing.T) {
