@@ -102,7 +102,7 @@ func newAuthenticator(cfg Config, tokens *Tokens) (authenticator.Request, error)
 		conditions = append(conditions, apiserver.AnonymousAuthCondition{Path: path})
 	}
 	known := union.New(
-		x509.NewDynamic(ca.VerifyOptions, x509.CommonNameUserConversion),
+		newTrusted(x509.NewDynamic(ca.VerifyOptions, x509.CommonNameUserConversion)),
 		bearertoken.New(byToken),
 		websocket.NewProtocolAuthenticator(byToken),
 	)
