@@ -25,7 +25,7 @@ const (
 	apiLists    = 10
 	apiWatchers = 500
 	apiEvents   = 100
-	apiWriters  = 8
+	apiClients  = 8
 	apiWrites   = 2000
 )
 
@@ -50,10 +50,7 @@ func (s *served) load(ctx context.Context, runs int) ([]Result, error) {
 		return nil, err
 	}
 	for range runs {
-		took, err := s.cost(ctx, apiGets, func() error {
-			_, err := s.fetch(ctx, "/api/v1/namespaces/default/pods/p0", runtime.ContentTypeJSON)
-			return err
-		})
+		took, err := s.gets(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("get: %w", err)
 		}
@@ -72,12 +69,38 @@ func (s *served) load(ctx context.Context, runs int) ([]Result, error) {
 	}
 	lists, err := s.lists(ctx, runs)
 	return append([]Result{
-		summary("API: get a pod, CPU", "ms", 0.6, get),
+		summary("API: get a pod, 8 clients at once, CPU", "ms", 0.6, get),
 		summary("API: an event to 500 watchers, CPU for each", "µs", 25, watch),
 		summary("API: config maps made by 8 clients", "1/s", 0, through),
 		summary("config maps made by 8 writers straight in the registries", "1/s", 0, straight),
 		summary("API: writes, of those straight to the registries", "ratio", 0, ratios(through, straight)),
 	}, lists...), err
+}
+
+// gets reads a pod by several clients, which never wait.
+func (s *served) gets(ctx context.Context) (time.Duration, error) {
+	took, err := s.cost(ctx, 1, func() error {
+		return atOnce(func(int) error {
+			for range apiGets / apiClients {
+				if _, err := s.fetch(ctx, "/api/v1/namespaces/default/pods/p0", runtime.ContentTypeJSON); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	return took / apiGets, err
+}
+
+// atOnce does something for each client at the same time.
+func atOnce(do func(client int) error) error {
+	var wg sync.WaitGroup
+	errs := make([]error, apiClients)
+	for client := range apiClients {
+		wg.Go(func() { errs[client] = do(client) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -250,18 +273,16 @@ func (s *served) writes(ctx context.Context) ([2]float64, error) {
 }
 
 func writeAll(create func(*corev1.ConfigMap) error) error {
-	var wg sync.WaitGroup
-	errs := make([]error, apiWriters)
-	for writer := range apiWriters {
-		wg.Go(func() {
-			for i := range apiWrites / apiWriters {
-				errs[writer] = errors.Join(errs[writer], create(&corev1.ConfigMap{
-					ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("m%d-%d", writer, i), Namespace: "default", Labels: map[string]string{"bench": "writes"}},
-					Data:       map[string]string{"a": "b"},
-				}))
+	return atOnce(func(client int) error {
+		for i := range apiWrites / apiClients {
+			err := create(&corev1.ConfigMap{
+				ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("m%d-%d", client, i), Namespace: "default", Labels: map[string]string{"bench": "writes"}},
+				Data:       map[string]string{"a": "b"},
+			})
+			if err != nil {
+				return err
 			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
+		}
+		return nil
+	})
 }
