@@ -34,7 +34,7 @@ func Settle(ctx context.Context) error {
 // releaseProgram unmaps the pages of this program's code and constants. It does
 // nothing where the system does not say where these are.
 func releaseProgram() {
-	file, err := os.Open("/proc/self/maps")
+	file, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
@@ -51,18 +51,28 @@ func releaseProgram() {
 // mapping is a range of addresses.
 type mapping struct{ start, end uintptr }
 
-// mappings returns where a file is mapped that nobody can write to: what is
-// dropped there can be read again (proc(5), /proc/pid/maps).
-func mappings(maps io.Reader, path string) []mapping {
+// mappings returns where a file is mapped that nobody can write to and nobody
+// has written to: what is dropped there can be read again (proc(5),
+// /proc/pid/smaps). A program that is linked dynamically has pages that were
+// written to as it was loaded and made read-only then.
+func mappings(smaps io.Reader, path string) []mapping {
 	var out []mapping
-	for lines := bufio.NewScanner(maps); lines.Scan(); {
+	ours := false // the lines are those of the last of out
+	for lines := bufio.NewScanner(smaps); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 6 || strings.Contains(fields[1], "w") || strings.Join(fields[5:], " ") != path {
-			continue
-		}
-		var m mapping
-		if _, err := fmt.Sscanf(fields[0], "%x-%x", &m.start, &m.end); err == nil {
-			out = append(out, m)
+		switch {
+		case len(fields) > 1 && strings.HasSuffix(fields[0], ":"):
+			if ours && fields[1] != "0" && (fields[0] == "Anonymous:" || fields[0] == "Swap:") {
+				out, ours = out[:len(out)-1], false
+			}
+		case len(fields) < 6 || strings.Contains(fields[1], "w") || strings.Join(fields[5:], " ") != path:
+			ours = false
+		default:
+			var m mapping
+			_, err := fmt.Sscanf(fields[0], "%x-%x", &m.start, &m.end)
+			if ours = err == nil; ours {
+				out = append(out, m)
+			}
 		}
 	}
 	return out
