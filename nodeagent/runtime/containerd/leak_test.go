@@ -127,3 +127,21 @@ func (n *node) wantCgroup(c rt.Container, want bool) {
 		n.t.Errorf("there is a cgroup %s: %t, want %t", c.CgroupParent, got, want)
 	}
 }
+
+// A containerd that is killed as it makes a task leaves the task's directory,
+// and refuses to make it again: the attempt after the first that fails works.
+func TestHalfMadeTask(t *testing.T) {
+	n := newNode(t)
+	c := n.container("p1", "a", "sleep")
+	bundle := filepath.Join(n.cfg.DaemonState, "io.containerd.runtime.v2.task", n.cfg.Namespace, c.ID)
+	if err := os.MkdirAll(filepath.Join(bundle, "rootfs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(bundle, "config.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(t.Context(), c); err == nil || !strings.Contains(err.Error(), "file exists") {
+		t.Fatalf("got %v, want a start that the directory is in the way of", err)
+	}
+	n.start(c)
+}

@@ -106,7 +106,7 @@ func newNode(t testing.TB, change ...func(*Config)) *node {
 	name := "t" + strings.ToLower(randomID()[:8])
 	cfg := Config{
 		Address: daemon.address, Node: name, Namespace: "evenkeel-" + name, StateDir: filepath.Join(daemon.dir, name),
-		CgroupRoot: "/evenkeel-test/" + name, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+		DaemonState: PrivateState(filepath.Join(daemon.dir, "c")), CgroupRoot: "/evenkeel-test/" + name, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 	}
 	for _, c := range change {
 		c(&cfg)

@@ -110,6 +110,10 @@ func StopPrivate(ctx context.Context, dir string) error {
 	return nil
 }
 
+// PrivateState is the state directory of the containerd that StartPrivate
+// starts in a directory.
+func PrivateState(dir string) string { return privateIn(dir).State }
+
 func requirePrograms() error {
 	for _, m := range []MissingError{
 		{"containerd", "containerd"}, {"containerd-shim-runc-v2", "containerd"}, {"runc", "runc"},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,6 +45,9 @@ type Config struct {
 	// PlainHTTP names registries ("host" or "host:port") that are asked without
 	// TLS. Those on loopback always are.
 	PlainHTTP []string
+	// DaemonState is containerd's own state directory. Default: that of its
+	// socket.
+	DaemonState string
 	// StateDir holds the pipes of commands run in containers. Required.
 	StateDir string
 	// CgroupRoot is the node's part of the cgroup tree, as "/evenkeel/<node>":
@@ -67,6 +71,9 @@ func (c *Config) validate() error {
 	}
 	if c.Namespace == "" {
 		c.Namespace = "evenkeel-" + c.Node
+	}
+	if c.DaemonState == "" {
+		c.DaemonState = filepath.Dir(c.Address)
 	}
 	if c.MaxParallelPulls == 0 {
 		c.MaxParallelPulls = 3

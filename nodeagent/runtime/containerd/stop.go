@@ -127,7 +127,7 @@ const deleteWithin = 10 * time.Second
 func (r *Runtime) removeTask(ctx context.Context, id string) (clean bool, err error) {
 	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if gone(err) {
-		return false, nil
+		return false, r.removeHalfMade(ctx, id)
 	}
 	if err != nil && !lost(err) {
 		return false, wrap("look at the task of "+id, err)
