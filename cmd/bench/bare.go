@@ -50,22 +50,24 @@ func (b *bare) load(ctx context.Context, archive, ref string) error {
 	return b.image.Unpack(ctx, "")
 }
 
-// start times n containers, so many at once, and removes them.
-func (b *bare) start(ctx context.Context, n, atOnce int) (float64, error) {
+// start times n containers, so many at once, and removes them. Their specs are
+// containerd's own default with the options added.
+func (b *bare) start(ctx context.Context, n, atOnce int, opts ...oci.SpecOpts) (float64, error) {
 	ctx = namespaces.WithNamespace(ctx, bareNamespace)
 	began := time.Now()
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for i := range n {
-		group.Go(func() error { return b.startOne(ctx, fmt.Sprintf("bare-%d", i)) })
+		group.Go(func() error { return b.startOne(ctx, fmt.Sprintf("bare-%d", i), opts) })
 	}
 	err := group.Wait()
 	took := seconds(began)
 	return took, errors.Join(err, b.removeAll(ctx))
 }
 
-func (b *bare) startOne(ctx context.Context, name string) error {
-	c, err := b.client.NewContainer(ctx, name, client.WithNewSnapshot(name, b.image), client.WithNewSpec(oci.WithImageConfig(b.image)))
+func (b *bare) startOne(ctx context.Context, name string, opts []oci.SpecOpts) error {
+	opts = append([]oci.SpecOpts{oci.WithImageConfig(b.image)}, opts...)
+	c, err := b.client.NewContainer(ctx, name, client.WithNewSnapshot(name, b.image), client.WithNewSpec(opts...))
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
@@ -41,7 +42,7 @@ func (s *stage) life(ctx context.Context, runs int) ([]Result, error) {
 		return nil, err
 	}
 	defer plain.close(ctx)
-	var one, first, gone, ours, theirs, exit, restart, wall, podman []float64
+	var one, first, gone, ours, theirs, exit, restart, wall, confined, podman []float64
 	for range runs {
 		single, err := s.batch(ctx, 1)
 		if err != nil {
@@ -59,6 +60,10 @@ func (s *stage) life(ctx context.Context, runs int) ([]Result, error) {
 		one, first, gone = append(one, single.all), append(first, many.first), append(gone, many.gone)
 		ours, theirs = append(ours, many.cpu), append(theirs, (busy()-before)*1000/manyPods)
 		wall = append(wall, many.all/took)
+		if took, err = plain.start(ctx, manyPods, 4, seccomp.WithDefaultProfile()); err != nil {
+			return nil, err
+		}
+		confined = append(confined, many.all/took)
 		seen, err := s.killed(ctx, corev1.RestartPolicyNever, failed)
 		if err != nil {
 			return nil, err
@@ -76,6 +81,7 @@ func (s *stage) life(ctx context.Context, runs int) ([]Result, error) {
 		summary("commit → pod reported running", "s", 0.2, one),
 		summary("first of 30 pods running", "s", 0.6, first),
 		summary("30 pods against a bare containerd client, 4 at once", "ratio", 1.15, wall),
+		summary("the same, the client's with the default seccomp profile, as pods have it", "ratio", 0, confined),
 		summary("CPU of the machine for each of 30 pods", "ms", 100, ours),
 		summary("the same for the bare client, removal included", "ms", 0, theirs),
 		summary("container's exit → reported", "s", 0.05, exit),

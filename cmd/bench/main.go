@@ -23,7 +23,7 @@ import (
 // Result is one line of the table.
 type Result struct {
 	Name   string    `json:"name"`
-	Unit   string    `json:"unit"` // s, MiB, ratio
+	Unit   string    `json:"unit"` // s, ms, MiB, %, ratio
 	Median float64   `json:"median"`
 	Min    float64   `json:"min"`
 	Max    float64   `json:"max"`
@@ -61,7 +61,7 @@ func run(ctx context.Context, bin, out, only string, runs int) error {
 	parts := []struct {
 		name, group string
 		measure     func(context.Context, string, int) ([]Result, error)
-	}{{"cold", "plan", measureCold}, {"warm", "plan", measureWarm}, {"pods", "", measurePods}, {"life", "", measureLife}, {"memory", "", measureMemory}, {"api", "", measureAPI}}
+	}{{"cold", "plan", measureCold}, {"warm", "plan", measureWarm}, {"pods", "", measurePods}, {"life", "", measureLife}, {"agent", "", measureAgent}, {"memory", "", measureMemory}, {"api", "", measureAPI}}
 	for _, part := range parts {
 		if only != "" && only != part.name && only != part.group {
 			continue

@@ -29,6 +29,7 @@ const (
 // view.
 type stage struct {
 	bin, dir, repo, archive string
+	etcd                    string // directory of the embedded etcd
 	up                      *exec.Cmd
 	client                  *clientv3.Client
 	mirror                  *registry.Mirror
@@ -53,14 +54,22 @@ func startStage(ctx context.Context, bin string) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{bin: bin, dir: dir, repo: filepath.Join(dir, "repo"), archive: filepath.Join(dir, "images", "echo.tar")}
+	s := newStage(bin, dir)
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
-func (s *stage) start(ctx context.Context) error {
+func newStage(bin, dir string) *stage {
+	return &stage{
+		bin: bin, dir: dir, repo: filepath.Join(dir, "repo"), archive: filepath.Join(dir, "images", "echo.tar"),
+		etcd: filepath.Join(dir, "data", "etcd"),
+	}
+}
+
+// fill makes an empty repository and the image of the pods.
+func (s *stage) fill(ctx context.Context) error {
 	for _, sub := range []string{"repo", "images"} {
 		if err := os.Mkdir(filepath.Join(s.dir, sub), 0o755); err != nil {
 			return err
@@ -72,7 +81,11 @@ func (s *stage) start(ctx context.Context) error {
 	if err := s.git("init", "-q"); err != nil {
 		return err
 	}
-	if err := s.git("commit", "-q", "--allow-empty", "-m", "empty"); err != nil {
+	return s.git("commit", "-q", "--allow-empty", "-m", "empty")
+}
+
+func (s *stage) start(ctx context.Context) error {
+	if err := s.fill(ctx); err != nil {
 		return err
 	}
 	args := append([]string{"up", "--eviction-hard=", "--image-gc-high-threshold=100", "--listen", "", "--dns-address", "", "--max-delete", "100%", "--images", filepath.Dir(s.archive)}, s.place()...)
@@ -86,7 +99,7 @@ func (s *stage) start(ctx context.Context) error {
 
 // view follows the state of the embedded etcd.
 func (s *stage) view(ctx context.Context) error {
-	endpoint := embedded.Endpoint(filepath.Join(s.dir, "data", "etcd"))
+	endpoint := embedded.Endpoint(s.etcd)
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
 	if err != nil {
 		return err
