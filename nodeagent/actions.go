@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/evenkeel/evenkeel/nodeagent/network"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
 
@@ -84,7 +85,7 @@ func (w *worker) prepare(ctx context.Context) error {
 	if err != nil {
 		return w.fail(ctx, "", reasonSandbox, err)
 	}
-	sandbox, err := w.agent.cfg.Network.Setup(ctx, spec)
+	sandbox, err := w.setUpNetwork(ctx, spec)
 	if err != nil {
 		return w.fail(ctx, "", reasonSandbox, fmt.Errorf("network: %w", err))
 	}
@@ -102,6 +103,18 @@ func (w *worker) prepare(ctx context.Context) error {
 	w.prepared = &p
 	delete(w.failures, "")
 	return nil
+}
+
+// setUpNetwork takes its turn, so that the first pods of many start while the
+// others still get their networks.
+func (w *worker) setUpNetwork(ctx context.Context, spec network.Pod) (network.Sandbox, error) {
+	select {
+	case <-ctx.Done():
+		return network.Sandbox{}, ctx.Err()
+	case w.agent.setups <- struct{}{}:
+	}
+	defer func() { <-w.agent.setups }()
+	return w.agent.cfg.Network.Setup(ctx, spec)
 }
 
 // start starts a container, or a pull of its image if that has to come first.

@@ -31,6 +31,7 @@ type agent struct {
 	meter     Meter
 	pressure  nodePressure
 	slots     chan struct{} // one for each container being started
+	setups    chan struct{} // one for each network being set up
 
 	mu       sync.Mutex
 	workers  map[string]*worker
@@ -88,6 +89,7 @@ func newAgent(cfg Config) *agent {
 		presence: newPresence(cfg.Store, cfg.LeaseTTL),
 		metrics:  newMetrics(cfg.Registerer),
 		slots:    make(chan struct{}, cfg.StartWorkers),
+		setups:   make(chan struct{}, cfg.StartWorkers),
 		workers:  map[string]*worker{},
 		leftover: map[string]bool{},
 		settled:  make(chan struct{}), nodeChanged: make(chan struct{}, 1), routesChanged: make(chan struct{}, 1),
