@@ -94,10 +94,7 @@ type testbed struct {
 func (b *testbed) run(sources ...manifests.Source) (stop func()) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	b.mirror = registry.NewMirror(registry.MirrorConfig{Store: b.store})
-	cfg := Config{Registries: b.regs, Mirror: b.mirror, Validator: Rules{}, Logger: slog.New(slog.DiscardHandler)}
-	for _, s := range sources {
-		cfg.Sources = append(cfg.Sources, s)
-	}
+	cfg := Config{Registries: b.regs, Mirror: b.mirror, Sources: sources, Validator: Rules{}, Logger: slog.New(slog.DiscardHandler)}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = b.mirror.Run(ctx) })
 	wg.Go(func() {
