@@ -261,6 +261,11 @@ func (n news) mends(reason string) bool {
 
 // observed gathers what is known of the pod.
 func (w *worker) observed(ctx context.Context, containers []runtime.Status) Observed {
+	// First what is under way, then what came of it: a pull that ends in between
+	// must not look as if there had been none.
+	w.mu.Lock()
+	pulling := w.pullingLocked()
+	w.mu.Unlock()
 	w.takePulled()
 	containers = w.takeInit(containers)
 	o := Observed{
@@ -277,7 +282,7 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 		o.Ended, o.Sandbox, o.IP = w.said.Phase, !w.tornDown, w.said.PodIP
 	}
 	w.mu.Lock()
-	o.Stopping, o.Pulling, o.Hooks = names(w.stops), w.pullingLocked(), names(w.hooks)
+	o.Stopping, o.Pulling, o.Hooks = names(w.stops), pulling, names(w.hooks)
 	w.mu.Unlock()
 	w.agent.metrics.exits.Add(float64(w.crashes.observe(w.pod, containers)))
 	o.Crashes = w.crashes.counts()
