@@ -212,3 +212,19 @@ func TestProbeGrace(t *testing.T) {
 }
 
 func failingExec(context.Context, string, []string) (int, []byte, error) { return 1, nil, nil }
+
+// A pod whose last container ended while there was no agent has ended, and is
+// said to have by the next one.
+func TestEndsWithoutAgent(t *testing.T) {
+	inWorld(t, func(w *world) {
+		pod := newPod("job", "main")
+		pod.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
+		w.start()
+		w.bind(pod)
+		w.kill()
+		w.exit(pod, "main", 0)
+		w.start()
+		w.pass(time.Second)
+		w.wantState(pod, "Succeeded main=Completed,0")
+	})
+}

@@ -324,7 +324,8 @@ func (w *worker) say(bound *corev1.Pod, o Observed, stopped bool) (ended bool) {
 	if bound == nil || terminal(w.said.Phase) && !stopped {
 		return false
 	}
-	takenOver := w.prepared != nil || w.said.StartTime == nil || len(o.Failures) > 0 || bound.DeletionTimestamp != nil
+	takenOver := w.prepared != nil || w.said.StartTime == nil || len(o.Failures) > 0 || bound.DeletionTimestamp != nil ||
+		finishing(bound, o, time.Now()) != "" // nothing is prepared for it any more
 	if !takenOver {
 		return false
 	}
