@@ -27,7 +27,7 @@ const (
 	healthPath      = "/grpc.health.v1.Health/Check"
 	serving         = 1
 	statusOK        = "0"
-	statusUnknown   = "12" // the method is not implemented
+	statusNoMethod  = "12" // UNIMPLEMENTED: the server has no health service
 	maxHealthAnswer = 1 << 10
 )
 
@@ -73,7 +73,7 @@ func judgeHealth(response *http.Response, body []byte) (Result, string) {
 	}
 	switch status := from.Get("Grpc-Status"); status {
 	case statusOK:
-	case statusUnknown:
+	case statusNoMethod:
 		return Failure, "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): " + from.Get("Grpc-Message")
 	case "":
 		return Failure, "error: not a gRPC server: it gives no status"
