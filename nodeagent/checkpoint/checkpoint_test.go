@@ -85,7 +85,7 @@ func start(t *testing.T, dir string, store registry.Store) *agent {
 		}
 	}
 	s, err := Open(Config{
-		Store: store, Dir: dir, Bindings: bindings, Statuses: statuses, Logger: slog.New(slog.DiscardHandler),
+		Store: store, Dir: dir, Bindings: bindings, Mark: bindings + "node", Statuses: statuses, Logger: slog.New(slog.DiscardHandler),
 		StatusOf: swap(bindings+"pods/", statuses), BindingOf: swap(statuses, bindings+"pods/"),
 	})
 	if err != nil {
@@ -142,7 +142,7 @@ func TestStartWithoutStore(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		store := &flaky{Store: memory.New()}
-		write(t, store, bind("a/one", "1"), bind("a/two", "2"))
+		write(t, store, registry.Put(bindings+"node", nil), bind("a/one", "1"), bind("a/two", "2"))
 		first := start(t, dir, store)
 		synctest.Wait()
 		write(t, store, bind("a/two", "2b"), bind("a/three", "3"), registry.Delete(bindings+"pods/a/one"))
@@ -153,7 +153,7 @@ func TestStartWithoutStore(t *testing.T) {
 		second := start(t, dir, store)
 		<-time.After(5 * time.Second)
 		synctest.Wait()
-		if diff := cmp.Diff(map[string]string{"pods/a/two": "2b", "pods/a/three": "3"}, second.bound()); diff != "" {
+		if diff := cmp.Diff(map[string]string{"node": "", "pods/a/two": "2b", "pods/a/three": "3"}, second.bound()); diff != "" {
 			t.Errorf("without the store (-want +got):\n%s", diff)
 		}
 
@@ -161,7 +161,7 @@ func TestStartWithoutStore(t *testing.T) {
 		store.away.Store(false)
 		<-time.After(5 * time.Second)
 		synctest.Wait()
-		if diff := cmp.Diff(map[string]string{"pods/a/three": "3", "pods/a/four": "4"}, second.bound()); diff != "" {
+		if diff := cmp.Diff(map[string]string{"node": "", "pods/a/three": "3", "pods/a/four": "4"}, second.bound()); diff != "" {
 			t.Errorf("with the store back (-want +got):\n%s", diff)
 		}
 		second.stop()
@@ -185,13 +185,31 @@ func TestNothingNoted(t *testing.T) {
 	})
 }
 
+// A list without the mark is not taken for the bindings: the store was emptied.
+func TestListWithoutMark(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		full := &flaky{Store: memory.New()}
+		write(t, full, registry.Put(bindings+"node", nil), bind("a/one", "1"))
+		first := start(t, dir, full)
+		synctest.Wait()
+		first.stop()
+		second := start(t, dir, &flaky{Store: memory.New()})
+		synctest.Wait()
+		second.stop()
+		if noted, _ := second.store.bindings.read(); len(noted) != 2 {
+			t.Errorf("%d keys noted, want the 2 of before", len(noted))
+		}
+	})
+}
+
 // What could not be said is kept, known to the next process, and sent when the
 // store is back, unless something newer was said or the pod is gone.
 func TestStatusesArriveLater(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		store := &flaky{Store: memory.New()}
-		write(t, store, bind("a/one", "1"), bind("a/two", "2"), bind("a/three", "3"))
+		write(t, store, registry.Put(bindings+"node", nil), bind("a/one", "1"), bind("a/two", "2"), bind("a/three", "3"))
 		first := start(t, dir, store)
 		synctest.Wait()
 		if err := first.say(t, "a/one", "ran"); err != nil {

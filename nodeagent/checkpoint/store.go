@@ -19,6 +19,7 @@ type Config struct {
 	Store    registry.Store
 	Dir      string // of the checkpoint alone; made if missing, readable by its owner only
 	Bindings string // prefix of the keys that the node reads
+	Mark     string // key without which a list of the bindings is no authority: it is not noted; "" for none
 	Statuses string // prefix of the keys that the node writes
 	// StatusOf names the status that belongs to a binding, "" if none does:
 	// once the binding is gone, so is the status.
@@ -196,6 +197,9 @@ func (s *Store) supersede(keys []string, sent bool) {
 }
 
 func (s *Store) noteList(kvs []registry.KV) {
+	if s.cfg.Mark != "" && !slices.ContainsFunc(kvs, func(kv registry.KV) bool { return kv.Key == s.cfg.Mark }) {
+		return // of an etcd that was emptied, say
+	}
 	before, err := s.bindings.read()
 	if err != nil {
 		s.cfg.Logger.Warn("checkpoint not read", "error", err)

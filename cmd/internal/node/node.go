@@ -284,6 +284,7 @@ func (n *Node) checkpointed(store registry.Store) (*checkpoint.Store, error) {
 	}
 	return checkpoint.Open(checkpoint.Config{
 		Store: store, Dir: n.flags.checkpointDir(), Bindings: schema.BindingPrefix(n.flags.Name), Statuses: statuses,
+		Mark:      schema.BindingPrefix(n.flags.Name) + schema.BindingNodeName,
 		StatusOf:  func(key string) string { return swap(key, pods, statuses) },
 		BindingOf: func(key string) string { return swap(key, statuses, pods) },
 		Logger:    n.logger,
