@@ -5,7 +5,8 @@
 // (pinned namespaces, interface aliases, routes, one nftables table), so it
 // keeps no file and a restarted agent has nothing to remember.
 //
-// It never starts a process, never touches another owner's nftables tables and
+// It never runs a program (a user namespace takes a process to make, which is
+// stopped before it runs anything), never touches another owner's nftables tables and
 // never looks at services: those are the proxy's.
 package network
 
@@ -46,6 +47,8 @@ type Config struct {
 	// Unmasqueraded lists further ranges, such as the service range, that pods
 	// reach with their own address.
 	Unmasqueraded []netip.Prefix
+	// Users is where the IDs of pods with OwnUsers come from.
+	Users UserRange
 	// Logger receives what went wrong without stopping the work. Default: none.
 	Logger *slog.Logger
 }
@@ -60,6 +63,9 @@ func (c Config) validate() error {
 		return fmt.Errorf("network config: RunDir %q is not absolute", c.RunDir)
 	case !c.NodeIP.Is4():
 		return fmt.Errorf("network config: NodeIP %q is not an IPv4 address", c.NodeIP)
+	}
+	if err := c.Users.validate(); err != nil {
+		return err
 	}
 	if c.PodCIDR.IsValid() {
 		return validateCIDR(c.PodCIDR)
@@ -84,6 +90,9 @@ type Pod struct {
 	// HostNetwork leaves the pod in the node's network and UTS namespaces; it
 	// still gets an IPC namespace of its own.
 	HostNetwork bool
+	// OwnUsers gives the pod a user namespace of its own, which owns its others.
+	// It excludes HostNetwork.
+	OwnUsers bool
 	// HostPorts are ignored with HostNetwork.
 	HostPorts []PortMapping
 }
@@ -105,6 +114,11 @@ type Sandbox struct {
 	// NetNS, IPCNS and UTSNS are paths that can be opened for setns or given to
 	// an OCI runtime. NetNS and UTSNS are empty for a pod in the host network.
 	NetNS, IPCNS, UTSNS string
+	// UserNS is the pod's own user namespace, in which the machine's user and
+	// group IDs from FirstUser on are 0 to UsersPerPod-1; empty for a pod with
+	// the machine's. Only Setup tells it.
+	UserNS    string
+	FirstUser uint32
 	// IP is the pod's address, the node's for a pod in the host network, and the
 	// zero Addr for a sandbox that was left half made.
 	IP netip.Addr
@@ -127,6 +141,7 @@ type Network struct {
 
 	mu    sync.Mutex
 	addrs *pool
+	users *userPool
 	peers []netip.Prefix
 }
 
@@ -152,7 +167,7 @@ func New(cfg Config) (*Network, error) {
 	}
 	n := &Network{
 		cfg: cfg, log: cfg.Logger.With("node", cfg.Node), host: host, nl: nl,
-		prefix: "ek" + hash32(cfg.Node, 5), addrs: newPool(cfg.PodCIDR),
+		prefix: "ek" + hash32(cfg.Node, 5), addrs: newPool(cfg.PodCIDR), users: newUserPool(cfg.Users),
 	}
 	if err := n.prepare(); err != nil {
 		n.Close()
@@ -175,8 +190,8 @@ func (n *Network) prepare() error {
 	return n.syncBaseRules()
 }
 
-// adopt takes over the addresses that pods of an earlier agent hold, and sweeps
-// interfaces whose pod cannot be known.
+// adopt takes over the addresses and user IDs that pods of an earlier agent
+// hold, and sweeps interfaces whose pod cannot be known.
 func (n *Network) adopt() error {
 	veths, err := n.veths()
 	if err != nil {
@@ -189,6 +204,9 @@ func (n *Network) adopt() error {
 	known := map[string]bool{}
 	for _, uid := range pinned {
 		known[n.vethName(uid)] = true
+		if path, first := usersOf(n.podDir(uid)); path != "" {
+			n.users.reserve(uid, first)
+		}
 	}
 	for _, v := range veths {
 		switch {
@@ -245,14 +263,13 @@ func (n *Network) Setup(ctx context.Context, pod Pod) (Sandbox, error) {
 }
 
 func (n *Network) setupLocked(pod Pod) (Sandbox, error) {
-	hostname := pod.Hostname
-	if hostname == "" {
-		hostname = pod.Name
+	if pod.OwnUsers && pod.HostNetwork {
+		return Sandbox{}, errors.New("a pod in the host network cannot have users of its own")
 	}
-	if err := n.pin(pod.UID, hostname, pod.HostNetwork); err != nil {
+	box, err := n.pin(pod)
+	if err != nil {
 		return Sandbox{}, err
 	}
-	box := n.sandbox(pod.UID)
 	if pod.HostNetwork {
 		box.IP = n.cfg.NodeIP
 		return box, nil
@@ -305,6 +322,7 @@ func (n *Network) teardownLocked(uid string) error {
 	}
 	n.mu.Lock()
 	n.addrs.release(uid)
+	n.users.release(uid)
 	n.mu.Unlock()
 	return nil
 }

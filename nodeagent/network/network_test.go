@@ -175,10 +175,10 @@ func TestHealsAfterCrash(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(n.podDir("a"), "net"), nil, 0o444))
 		}},
 		{"namespaces half pinned", func(t *testing.T, n *Network) {
-			must(t, n.pin("a", "a", false))
+			must(t, pinOnly(n, Pod{UID: "a", Name: "a"}))
 			must(t, unmountAll(filepath.Join(n.podDir("a"), "ipc")))
 		}},
-		{"namespaces without link", func(t *testing.T, n *Network) { must(t, n.pin("a", "a", false)) }},
+		{"namespaces without link", func(t *testing.T, n *Network) { must(t, pinOnly(n, Pod{UID: "a", Name: "a"})) }},
 		{"link without alias", func(t *testing.T, n *Network) {
 			setup(t, n, Pod{UID: "a", Name: "a"})
 			link, err := n.nl.LinkByName(n.vethName("a"))

@@ -51,7 +51,8 @@ func (n *Network) pinned() ([]string, error) {
 	return uids, nil
 }
 
-// sandbox names the namespaces that are pinned for uid.
+// sandbox names the namespaces that are pinned for uid, but for that of its
+// users.
 func (n *Network) sandbox(uid string) Sandbox {
 	box := Sandbox{UID: uid}
 	for name, field := range map[string]*string{"net": &box.NetNS, "ipc": &box.IPCNS, "uts": &box.UTSNS} {
@@ -72,25 +73,50 @@ func isPinned(path string) bool {
 	return unix.Statfs(path, &st) == nil && st.Type == nsfsMagic
 }
 
-// pin makes the pod's namespaces unless they are there. The IPC namespace is
-// pinned last, so a sandbox with one is whole.
-func (n *Network) pin(uid, hostname string, hostNetwork bool) error {
-	if n.sandbox(uid).whole(hostNetwork) {
-		return nil
+// pin makes the pod's namespaces unless they are there, and returns them. The
+// IPC namespace is pinned last, so a sandbox with one is whole.
+func (n *Network) pin(pod Pod) (Sandbox, error) {
+	uid := pod.UID
+	box := n.sandboxOf(pod)
+	if box.whole(pod.HostNetwork) && (!pod.OwnUsers || box.UserNS != "") {
+		return box, nil
 	}
 	// An interface pair that outlived its pins leads to a namespace nobody can
 	// enter any more.
 	if err := n.deleteLink(n.vethName(uid)); err != nil {
-		return err
+		return Sandbox{}, err
 	}
 	if err := n.unpin(uid); err != nil {
-		return err
+		return Sandbox{}, err
 	}
 	dir := n.podDir(uid)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make %s: %w", dir, err)
+		return Sandbox{}, fmt.Errorf("make %s: %w", dir, err)
 	}
-	return onThread(func() error { return pinThread(dir, hostname, hostNetwork) })
+	hostname := pod.Hostname
+	if hostname == "" {
+		hostname = pod.Name
+	}
+	var err error
+	if pod.OwnUsers {
+		err = n.pinWithUsers(uid, dir, hostname)
+	} else {
+		err = onThread(func() error { return pinThread(dir, hostname, pod.HostNetwork) })
+	}
+	if err != nil {
+		return Sandbox{}, err
+	}
+	return n.sandboxOf(pod), nil
+}
+
+// sandboxOf is sandbox with the users, which are only looked for where the pod
+// has its own.
+func (n *Network) sandboxOf(pod Pod) Sandbox {
+	box := n.sandbox(pod.UID)
+	if pod.OwnUsers {
+		box.UserNS, box.FirstUser = usersOf(n.podDir(pod.UID))
+	}
+	return box
 }
 
 func pinThread(dir, hostname string, hostNetwork bool) error {
@@ -134,8 +160,15 @@ func bindNamespace(src, dst string) error {
 // copies of the mounts in mount namespaces that were forked meanwhile.
 func (n *Network) unpin(uid string) error {
 	dir := n.podDir(uid)
-	for _, name := range []string{"ipc", "uts", "net"} {
-		path := filepath.Join(dir, name)
+	pins, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", dir, err)
+	}
+	for _, pin := range pins { // "ipc" is the first
+		path := filepath.Join(dir, pin.Name())
 		if err := unmountAll(path); err != nil {
 			return err
 		}
