@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/evenkeel/evenkeel/manifests"
@@ -23,6 +24,11 @@ func (Rules) Validate(obj schema.Object) field.ErrorList { return validation.Val
 // ValidateUpdate judges a change.
 func (Rules) ValidateUpdate(updated, old schema.Object) field.ErrorList {
 	return validation.ValidateUpdate(updated, old)
+}
+
+// ValidateEphemeral judges a change of a pod's ephemeral containers.
+func (Rules) ValidateEphemeral(updated, old *corev1.Pod) field.ErrorList {
+	return validation.ValidateEphemeral(updated, old)
 }
 
 // item rebuilds a declared object from its inventory entry.

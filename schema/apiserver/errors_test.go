@@ -115,7 +115,7 @@ func TestErrors(t *testing.T) {
 		{"get a pod's binding", "GET", pods + "/there/binding", "", "", 405, metav1.StatusReasonMethodNotAllowed},
 		{"bind to nothing", "POST", pods + "/there/binding", jsonType, `{"metadata":{"name":"there"}}`, 400, metav1.StatusReasonBadRequest},
 		{"bind to no such node", "POST", pods + "/there/binding", jsonType, `{"metadata":{"name":"there"},"target":{"kind":"Node","name":"none"}}`, 404, metav1.StatusReasonNotFound},
-		{"debug a pod", "PATCH", pods + "/there/ephemeralcontainers", stratType, `{}`, 405, metav1.StatusReasonMethodNotAllowed},
+		{"put another kind", "PUT", pods + "/there", jsonType, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"there"}}`, 400, metav1.StatusReasonBadRequest},
 		{"scale below zero", "PATCH", rcs + "/none/scale", mergeType, `{"spec":{"replicas":-1}}`, 404, metav1.StatusReasonNotFound},
 		{"delete the default namespace", "DELETE", "/api/v1/namespaces/default", "", "", 403, metav1.StatusReasonForbidden},
 		{"all namespaces at once", "DELETE", "/api/v1/namespaces", "", "", 405, metav1.StatusReasonMethodNotAllowed},

@@ -39,6 +39,10 @@ func (rules) ValidateUpdate(a, b schema.Object) field.ErrorList {
 	return validation.ValidateUpdate(a, b)
 }
 
+func (rules) ValidateEphemeral(a, b *corev1.Pod) field.ErrorList {
+	return validation.ValidateEphemeral(a, b)
+}
+
 // world is a server, what lies below it, and clients to it.
 type world struct {
 	t      testing.TB

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	kschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -24,6 +25,8 @@ type Validator interface {
 	Default(obj schema.Object)
 	Validate(obj schema.Object) field.ErrorList
 	ValidateUpdate(updated, old schema.Object) field.ErrorList
+	// ValidateEphemeral judges a change of a pod's ephemeral containers.
+	ValidateEphemeral(updated, old *corev1.Pod) field.ErrorList
 }
 
 // Config says by which rules objects are made.

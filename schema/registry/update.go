@@ -91,6 +91,29 @@ func (r *Registries) prepareUpdateStatus(ctx context.Context, given schema.Objec
 	return r.putChanged(p, obj, cur, revisionOf(given.GetResourceVersion()) != 0)
 }
 
+// prepareUpdateEphemeral changes what Kubernetes' strategy of the subresource
+// lets through: the ephemeral containers, and who manages them.
+func (r *Registries) prepareUpdateEphemeral(ctx context.Context, given *corev1.Pod) (write, error) {
+	cur, key, err := r.current(ctx, given)
+	if err != nil {
+		return write{}, err
+	}
+	old := cur.object.(*corev1.Pod)
+	pod := old.DeepCopy()
+	pod.Spec.EphemeralContainers = given.DeepCopy().Spec.EphemeralContainers
+	if fields := given.GetManagedFields(); fields != nil {
+		pod.SetManagedFields(fields)
+	}
+	if r.cfg.Validator != nil {
+		r.cfg.Validator.Default(pod)
+		if errs := r.cfg.Validator.ValidateEphemeral(pod, old); len(errs) > 0 {
+			return write{}, apierrors.NewInvalid(schema.Pods.GVK.GroupKind(), pod.Name, errs)
+		}
+	}
+	p := write{path: key.Path(), result: pod, guards: []Guard{{Key: key.Path(), Mod: cur.mod}}}
+	return r.putChanged(p, pod, cur, revisionOf(given.GetResourceVersion()) != 0)
+}
+
 // putChanged stores the object unless it is what is there: a write that
 // changes nothing writes nothing. One that takes away the last that held an
 // object on its way out removes it. An update at a version that the caller named

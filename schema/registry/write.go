@@ -15,7 +15,7 @@ import (
 )
 
 // Write is one change of a Batch; exactly one of Create, Update, UpdateStatus,
-// Bind, Delete and Raw is set.
+// UpdateEphemeral, Bind, Delete and Raw is set.
 type Write struct {
 	// Create makes an object; its namespace must exist. Of a corev1.Binding it
 	// binds the pod, which is the result; bindings cannot be read or changed.
@@ -28,6 +28,9 @@ type Write struct {
 	// UpdateStatus sets the status alone of kinds that keep it in their own
 	// key. The status of a bound pod, and of a node, is its agent's.
 	UpdateStatus schema.Object
+	// UpdateEphemeral sets the ephemeral containers of a pod, and nothing else
+	// of it. Its resourceVersion is as Update's.
+	UpdateEphemeral *corev1.Pod
 	// Bind gives a pod to a node, on condition that the pod is as it was read
 	// and the node there. It reads nothing from the store; what fails because
 	// of it is a *BindError.
@@ -307,6 +310,8 @@ func (r *Registries) prepareOne(ctx context.Context, w Write, attempt int, accou
 		return r.prepareUpdate(ctx, w.Update, attempt)
 	case w.UpdateStatus != nil:
 		return r.prepareUpdateStatus(ctx, w.UpdateStatus)
+	case w.UpdateEphemeral != nil:
+		return r.prepareUpdateEphemeral(ctx, w.UpdateEphemeral)
 	case w.Bind != nil:
 		return r.prepareBind(*w.Bind)
 	case w.Delete != nil:

@@ -36,6 +36,10 @@ func (rules) ValidateUpdate(updated, old schema.Object) field.ErrorList {
 	return validation.ValidateUpdate(updated, old)
 }
 
+func (rules) ValidateEphemeral(a, b *corev1.Pod) field.ErrorList {
+	return validation.ValidateEphemeral(a, b)
+}
+
 // cluster is a real etcd with leaders on it.
 type cluster struct {
 	t      testing.TB

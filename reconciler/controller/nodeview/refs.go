@@ -42,6 +42,9 @@ func Refs(pod *corev1.Pod) map[schema.Key]bool {
 			containerRefs(&containers[i], configMap, secret)
 		}
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		containerRefs((*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon), configMap, secret)
+	}
 	return refs
 }
 

@@ -73,6 +73,9 @@ func containerNames(pod *corev1.Pod) []string {
 	for _, c := range pod.Spec.Containers {
 		names = append(names, c.Name)
 	}
+	for _, c := range pod.Spec.EphemeralContainers {
+		names = append(names, c.Name)
+	}
 	return names
 }
 

@@ -141,39 +141,3 @@ func (s eviction) Create(ctx context.Context, name string, obj runtime.Object, v
 	}
 	return &metav1.Status{Status: metav1.StatusSuccess, Code: http.StatusCreated}, nil
 }
-
-// ephemeral refuses ephemeral containers, by name.
-type ephemeral struct{ pods *objects }
-
-var _ rest.Patcher = ephemeral{}
-
-// NewEphemeralContainers returns the storage of pods/ephemeralcontainers.
-func NewEphemeralContainers(cfg *Config) rest.Storage {
-	return ephemeral{newObjects(cfg, schema.Pods)}
-}
-
-// New implements rest.Storage.
-func (s ephemeral) New() runtime.Object { return &corev1.Pod{} }
-
-// Destroy implements rest.Storage.
-func (s ephemeral) Destroy() {}
-
-// Get implements rest.Getter.
-func (s ephemeral) Get(context.Context, string, *metav1.GetOptions) (runtime.Object, error) {
-	return nil, errEphemeral()
-}
-
-// Update implements rest.Updater.
-func (s ephemeral) Update(
-	context.Context, string, rest.UpdatedObjectInfo, rest.ValidateObjectFunc, rest.ValidateObjectUpdateFunc, bool, *metav1.UpdateOptions,
-) (runtime.Object, bool, error) {
-	return nil, false, errEphemeral()
-}
-
-func errEphemeral() error {
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusMethodNotAllowed, Reason: metav1.StatusReasonMethodNotAllowed,
-		Message: "ephemeral containers are not supported: the containers of a pod are those that it was created with; " +
-			"use kubectl exec, or kubectl debug with --copy-to",
-	}}
-}
