@@ -115,3 +115,37 @@ func TestClaimsOfPods(t *testing.T) {
 		}
 	})
 }
+
+// TestEphemeralClaimsOfPods: a pod with an ephemeral volume waits for the claim
+// that is made for it, and takes no other of the name.
+func TestEphemeralClaimsOfPods(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.node("n1", "8")
+		pod := claiming("p", "")
+		pod.Spec.Volumes[0].VolumeSource = corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{VolumeClaimTemplate: &corev1.PersistentVolumeClaimTemplate{}}}
+		c.create(pod)
+		if node, why := c.placeOf("p"); node != "" || why != `0/1 nodes are available: waiting for ephemeral volume controller to create the persistentvolumeclaim "p-d".` {
+			t.Errorf("without a claim: on %q: %s", node, why)
+		}
+		c.create(localVolume("v1", "n1"))
+		c.create(claimOf("p-d", "local"))
+		c.bindClaim("p-d", "v1")
+		if node, why := c.placeOf("p"); node != "" || why != `0/1 nodes are available: PVC default/p-d was not created for pod default/p (pod is not owner).` {
+			t.Errorf("with a claim of somebody else: on %q: %s", node, why)
+		}
+		made, err := c.all.Get(t.Context(), schema.Pods.Key("default", "p"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.all.Mutate(t.Context(), schema.PersistentVolumeClaims.Key("default", "p-d"), func(o schema.Object) error {
+			is := true
+			o.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "p", UID: made.GetUID(), Controller: &is}})
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if node, why := c.placeOf("p"); node != "n1" {
+			t.Errorf("with its own claim: on %q: %s", node, why)
+		}
+	})
+}

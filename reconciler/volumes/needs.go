@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/component-helpers/storage/ephemeral"
 )
 
 // View is where claims, volumes and classes are looked up. What is not there
@@ -31,14 +32,15 @@ type Needs struct {
 // NeedsOf returns what a pod's claims ask, nil if it has none.
 func NeedsOf(pod *corev1.Pod, view View) *Needs {
 	var n *Needs
-	for _, v := range pod.Spec.Volumes {
-		if v.PersistentVolumeClaim == nil {
+	for i := range pod.Spec.Volumes {
+		name := ClaimName(pod, &pod.Spec.Volumes[i])
+		if name == "" {
 			continue
 		}
 		if n == nil {
 			n = &Needs{}
 		}
-		n.add(pod.Namespace, v.PersistentVolumeClaim.ClaimName, view)
+		n.add(pod, &pod.Spec.Volumes[i], view)
 	}
 	if n != nil && len(n.Waiting) > 0 {
 		n.free = view.Volumes()
@@ -50,9 +52,30 @@ func NeedsOf(pod *corev1.Pod, view View) *Needs {
 	return n
 }
 
-func (n *Needs) add(namespace, name string, view View) {
-	claim := view.Claim(namespace, name)
+// ClaimName is the claim that is a volume of a pod, "" for a volume of
+// another kind.
+func ClaimName(pod *corev1.Pod, volume *corev1.Volume) string {
 	switch {
+	case volume.PersistentVolumeClaim != nil:
+		return volume.PersistentVolumeClaim.ClaimName
+	case volume.Ephemeral != nil:
+		return ephemeral.VolumeClaimName(pod, volume)
+	}
+	return ""
+}
+
+func (n *Needs) add(pod *corev1.Pod, volume *corev1.Volume, view View) {
+	name := ClaimName(pod, volume)
+	claim := view.Claim(pod.Namespace, name)
+	if volume.Ephemeral != nil && claim != nil {
+		if err := ephemeral.VolumeIsForPod(pod, claim); err != nil {
+			n.Missing = err.Error()
+			return
+		}
+	}
+	switch {
+	case claim == nil && volume.Ephemeral != nil:
+		n.Missing = fmt.Sprintf("waiting for ephemeral volume controller to create the persistentvolumeclaim %q", name)
 	case claim == nil:
 		n.Missing = fmt.Sprintf("persistentvolumeclaim %q not found", name)
 	case claim.DeletionTimestamp != nil:

@@ -171,7 +171,7 @@ func (b binder) used(claim *corev1.PersistentVolumeClaim) bool {
 	return slices.ContainsFunc(pods, func(pod *corev1.Pod) bool {
 		finished := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 		return pod.Spec.NodeName != "" && !finished && slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
-			return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim.Name
+			return volumes.ClaimName(pod, &v) == claim.Name
 		})
 	})
 }

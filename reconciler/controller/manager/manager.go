@@ -18,6 +18,7 @@ import (
 	"github.com/evenkeel/evenkeel/reconciler/controller/apiservice"
 	"github.com/evenkeel/evenkeel/reconciler/controller/binder"
 	"github.com/evenkeel/evenkeel/reconciler/controller/endpoints"
+	"github.com/evenkeel/evenkeel/reconciler/controller/ephemeral"
 	"github.com/evenkeel/evenkeel/reconciler/controller/garbage"
 	"github.com/evenkeel/evenkeel/reconciler/controller/mirrorpods"
 	"github.com/evenkeel/evenkeel/reconciler/controller/namespaces"
@@ -112,6 +113,9 @@ func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Cont
 			return endpoints.Run(ctx, endpoints.Config{Writer: writer, Metrics: metrics, Logger: logger("endpoints")})
 		},
 		"garbage": func(ctx context.Context) error {
+		"ephemeral": func(ctx context.Context) error {
+			return ephemeral.Run(ctx, ephemeral.Config{Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("ephemeral")})
+		},
 			return garbage.Run(ctx, garbage.Config{Writer: writer, Metrics: metrics, Logger: logger("garbage")})
 		},
 		"mirrorpods": func(ctx context.Context) error {

@@ -165,6 +165,13 @@ func TestClaims(t *testing.T) {
 			obj.(*corev1.PersistentVolumeClaim).Spec.VolumeName = "disk"
 		})
 		want(w, "bound", "n1/node", "n1/peers", "n1/persistentvolumeclaims/default/data", "n1/persistentvolumes/disk", "n1/pods/default/db")
+		scratch := podOn("n2", "job")
+		scratch.Spec = corev1.PodSpec{NodeName: "n2", Volumes: []corev1.Volume{{Name: "work", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}}}}
+		w.Create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}})
+		w.Create(scratch)
+		w.Create(&corev1.PersistentVolumeClaim{ObjectMeta: named("job-work")})
+		want(w, "ephemeral", "n1/node", "n1/peers", "n1/persistentvolumeclaims/default/data", "n1/persistentvolumes/disk", "n1/pods/default/db",
+			"n2/node", "n2/peers", "n2/persistentvolumeclaims/default/job-work", "n2/pods/default/job")
 		w.Change(schema.PersistentVolumes.Key("", "disk"), func(obj schema.Object) { obj.SetLabels(map[string]string{"a": "b"}) })
 		if got := bound[*corev1.PersistentVolume](w, "n1/persistentvolumes/disk").Labels["a"]; got != "b" {
 			t.Errorf("the volume changed and its copy did not: %q", got)

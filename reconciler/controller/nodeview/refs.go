@@ -2,6 +2,7 @@ package nodeview
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/storage/ephemeral"
 
 	"github.com/evenkeel/evenkeel/schema"
 )
@@ -21,6 +22,9 @@ func Refs(pod *corev1.Pod) map[schema.Key]bool {
 		}
 		if claim := v.PersistentVolumeClaim; claim != nil {
 			refs[schema.PersistentVolumeClaims.Key(pod.Namespace, claim.ClaimName)] = true
+		}
+		if v.Ephemeral != nil {
+			refs[schema.PersistentVolumeClaims.Key(pod.Namespace, ephemeral.VolumeClaimName(pod, &v))] = true
 		}
 		if v.Projected == nil {
 			continue
