@@ -68,6 +68,7 @@ const (
 	ServicePortsPrefix = Root + "serviceports/" // <protocol>/<port>: the service key that holds it; writer: services registry
 	StaticPodsPrefix   = Root + "staticpods/"   // <node>/<ns>/<name>: Pod, a node's own; writer: that node's agent
 	PodCIDRsPrefix     = Root + "podcidrs/"     // <address>_<bits>: the node that holds it; writer: node lifecycle
+	EvictionsPrefix    = Root + "evictions/"    // <node>: for how long pods have stood its taints; writer: taint eviction
 	ElectionPrefix     = Root + "election/"     // <role>: who leads, on an etcd lease
 	PKIPrefix          = Root + "pki/"          // ca, serviceaccounts: private keys; writer and only reader: control plane
 	TerminatingPrefix  = Root + "terminating/"  // <namespace>: there while the namespace ends, so that nothing is created in it

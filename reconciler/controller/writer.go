@@ -27,8 +27,9 @@ func (w Writer) Commit(ctx context.Context, writes ...registry.Write) ([]schema.
 }
 
 // CommitAll commits writes in as few transactions as the store takes, in
-// order; it stops at the first error. What was committed before stays.
-func (w Writer) CommitAll(ctx context.Context, writes []registry.Write) error {
+// order, each on condition of the guards; it stops at the first error. What was
+// committed before stays.
+func (w Writer) CommitAll(ctx context.Context, writes []registry.Write, guards ...registry.Guard) error {
 	const maxOps, maxBytes = 100, 1 << 20
 	for len(writes) > 0 {
 		n, ops, bytes := 0, 0, 0
@@ -37,7 +38,7 @@ func (w Writer) CommitAll(ctx context.Context, writes []registry.Write) error {
 			n++
 		}
 		for {
-			_, err := w.Commit(ctx, writes[:n]...)
+			_, err := w.Commit(ctx, append(guarded(guards), writes[:n]...)...)
 			if errors.Is(err, registry.ErrTooLarge) && n > 1 {
 				n /= 2
 				continue
@@ -50,6 +51,15 @@ func (w Writer) CommitAll(ctx context.Context, writes []registry.Write) error {
 		writes = writes[n:]
 	}
 	return nil
+}
+
+// guarded are writes that are nothing but conditions.
+func guarded(guards []registry.Guard) []registry.Write {
+	var out []registry.Write
+	for i := range guards {
+		out = append(out, registry.Write{Guard: &guards[i]})
+	}
+	return out
 }
 
 // size is what is known of the bytes of a write.

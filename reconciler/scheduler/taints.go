@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/evenkeel/evenkeel/schema"
 )
 
 // tolerationsOf are a pod's own, and for pods that are not best-effort the one
@@ -41,23 +43,11 @@ func (n *node) untolerated(d *demand) *corev1.Taint {
 		if taint.Effect == corev1.TaintEffectPreferNoSchedule {
 			continue
 		}
-		if !slices.ContainsFunc(d.tolerations, func(t corev1.Toleration) bool { return toleratesTaint(t, taint) }) {
+		if !slices.ContainsFunc(d.tolerations, func(t corev1.Toleration) bool { return schema.Tolerates(t, taint) }) {
 			return taint
 		}
 	}
 	return nil
-}
-
-// toleratesTaint matches by key and effect, of which an empty one is any, and
-// by value where the operator is not Exists (k8s.io/api/core/v1, Toleration).
-func toleratesTaint(t corev1.Toleration, taint *corev1.Taint) bool {
-	switch {
-	case t.Effect != "" && t.Effect != taint.Effect, t.Key != "" && t.Key != taint.Key:
-		return false
-	case t.Operator == corev1.TolerationOpExists:
-		return true
-	}
-	return t.Key != "" && (t.Operator == "" || t.Operator == corev1.TolerationOpEqual) && t.Value == taint.Value
 }
 
 func sameTaints(a, b []corev1.Taint) bool {

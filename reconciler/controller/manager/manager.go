@@ -18,7 +18,7 @@ import (
 	"github.com/evenkeel/evenkeel/reconciler/controller/apiservice"
 	"github.com/evenkeel/evenkeel/reconciler/controller/binder"
 	"github.com/evenkeel/evenkeel/reconciler/controller/endpoints"
-	"github.com/evenkeel/evenkeel/reconciler/controller/ephemeral"
+	"github.com/evenkeel/evenkeel/reconciler/controller/eviction"
 	"github.com/evenkeel/evenkeel/reconciler/controller/garbage"
 	"github.com/evenkeel/evenkeel/reconciler/controller/mirrorpods"
 	"github.com/evenkeel/evenkeel/reconciler/controller/namespaces"
@@ -40,7 +40,7 @@ type Config struct {
 	Logger     *slog.Logger         // required
 	Registerer prometheus.Registerer
 	PodCIDR    netip.Prefix  // default nodelife.DefaultPodCIDR
-	EvictAfter time.Duration // default nodelife.DefaultEvictAfter
+	EvictAfter time.Duration // default eviction.DefaultEvictAfter, which is nodelife's
 	API        *API          // nil: no API is served
 }
 
@@ -106,6 +106,9 @@ func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Cont
 				Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("nodelife"), PodCIDR: cfg.PodCIDR, EvictAfter: cfg.EvictAfter,
 			})
 		},
+		"eviction": func(ctx context.Context) error {
+			return eviction.Run(ctx, eviction.Config{Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("eviction"), EvictAfter: cfg.EvictAfter})
+		},
 		"binder": func(ctx context.Context) error {
 			return binder.Run(ctx, binder.Config{Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("binder")})
 		},
@@ -113,9 +116,6 @@ func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Cont
 			return endpoints.Run(ctx, endpoints.Config{Writer: writer, Metrics: metrics, Logger: logger("endpoints")})
 		},
 		"garbage": func(ctx context.Context) error {
-		"ephemeral": func(ctx context.Context) error {
-			return ephemeral.Run(ctx, ephemeral.Config{Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("ephemeral")})
-		},
 			return garbage.Run(ctx, garbage.Config{Writer: writer, Metrics: metrics, Logger: logger("garbage")})
 		},
 		"mirrorpods": func(ctx context.Context) error {

@@ -27,7 +27,7 @@ type Config struct {
 	Metrics    *controller.Metrics
 	Logger     *slog.Logger
 	PodCIDR    netip.Prefix  // IPv4; every node gets a /24 of it
-	EvictAfter time.Duration // how long a node is gone, beyond its lease, before its pods are removed
+	EvictAfter time.Duration // how long a node is gone, beyond its lease, before it is given up
 }
 
 func (c *Config) validate() error {
@@ -64,6 +64,6 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return registration.Run(ctx) })
-	g.Go(func() error { return l.watchDeaths(ctx) })
+	g.Go(func() error { return l.watchHealth(ctx) })
 	return g.Wait()
 }
