@@ -18,6 +18,7 @@ import (
 	"github.com/evenkeel/evenkeel/reconciler/controller/apiservice"
 	"github.com/evenkeel/evenkeel/reconciler/controller/binder"
 	"github.com/evenkeel/evenkeel/reconciler/controller/endpoints"
+	"github.com/evenkeel/evenkeel/reconciler/controller/ephemeral"
 	"github.com/evenkeel/evenkeel/reconciler/controller/eviction"
 	"github.com/evenkeel/evenkeel/reconciler/controller/garbage"
 	"github.com/evenkeel/evenkeel/reconciler/controller/mirrorpods"
@@ -111,6 +112,9 @@ func parts(cfg Config, metrics *controller.Metrics) map[string]func(context.Cont
 		},
 		"binder": func(ctx context.Context) error {
 			return binder.Run(ctx, binder.Config{Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("binder")})
+		},
+		"ephemeral": func(ctx context.Context) error {
+			return ephemeral.Run(ctx, ephemeral.Config{Writer: writer, Recorder: cfg.Recorder, Metrics: metrics, Logger: logger("ephemeral")})
 		},
 		"endpoints": func(ctx context.Context) error {
 			return endpoints.Run(ctx, endpoints.Config{Writer: writer, Metrics: metrics, Logger: logger("endpoints")})
