@@ -136,7 +136,7 @@ func (w *worker) start(ctx context.Context, action Action) (holds bool, err erro
 		return false, nil
 	}
 	spec, err := w.agent.machine.containerFor(w.pod, c, action.Attempt, image, *w.prepared, w.agent.refs(), w.subPath)
-	spec.Round = action.Round
+	spec.Round, spec.Note = action.Round, note{Hook: hasPostStart(c)}.String()
 	if err == nil {
 		err = w.addTerminationLog(&spec, c)
 	}
@@ -159,7 +159,7 @@ func (w *worker) start(ctx context.Context, action Action) (holds bool, err erro
 	w.agent.metrics.starts.Observe(time.Since(began).Seconds())
 	delete(w.failures, c.Name)
 	w.agent.observer.set(runtime.Status{
-		ID: spec.ID, Pod: spec.Pod, Name: c.Name, Attempt: action.Attempt, Round: action.Round, SpecHash: spec.SpecHash,
+		ID: spec.ID, Pod: spec.Pod, Name: c.Name, Attempt: action.Attempt, Round: action.Round, SpecHash: spec.SpecHash, Note: spec.Note,
 		Image: image.Ref, ImageID: image.ID, State: runtime.Running, CreatedAt: began, StartedAt: time.Now(),
 	})
 	w.agent.note(w.pod, "Created", "Created container: "+c.Name)

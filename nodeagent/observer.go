@@ -212,6 +212,21 @@ func (o *observer) set(s runtime.Status) {
 	poke(o.started)
 }
 
+// note takes in what this process noted on a container.
+func (o *observer) note(podUID, id, note string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s, known := o.pods[podUID][id]
+	if !known {
+		return
+	}
+	s.Note = note
+	o.stamp++
+	o.local[id] = o.stamp
+	put(o.pods, s)
+	o.broadcastLocked()
+}
+
 // forget takes in a container that this process removed.
 func (o *observer) forget(podUID, id string) {
 	o.mu.Lock()

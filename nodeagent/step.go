@@ -18,7 +18,7 @@ type Observed struct {
 	IP         string             // pod address, or ""
 	Containers []runtime.Status   // all attempts that the runtime still has
 	Stopping   map[string]bool    // by container ID: being stopped
-	Replaced   map[string]bool    // by container ID: stopped because its definition changed
+	Replaced   map[string]bool    // by container ID: stopped, or to be stopped, to be started anew
 	Hooks      map[string]bool    // by container ID: its postStart hook is not through
 	Pulling    map[string]string  // by container name, of those whose image is on the way: how far it is
 	Messages   map[string]string  // by container ID: why it ended, in its own words
@@ -278,6 +278,9 @@ func (d *Decision) checkRunning(pod *corev1.Pod, o Observed) {
 		stop := Action{Kind: Stop, ID: c.ID, Reason: health.Failed, Grace: health.Grace, Replace: restartsIll(pod, spec)}
 		if c.SpecHash != SpecHash(spec) {
 			stop = Action{Kind: Stop, ID: c.ID, Reason: fmt.Sprintf("container %s definition changed", c.Name), Replace: true}
+		}
+		if stop.Reason == "" && o.Replaced[c.ID] {
+			stop = Action{Kind: Stop, ID: c.ID, Reason: fmt.Sprintf("container %s was about to be replaced", c.Name), Grace: noteOf(c).Grace, Replace: true}
 		}
 		if stop.Reason != "" {
 			d.Actions = append(d.Actions, stop)

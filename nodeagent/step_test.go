@@ -127,6 +127,12 @@ func TestStep(t *testing.T) {
 			Decision{Actions: []Action{{Kind: Stop, ID: "b/0", Reason: "container b definition changed", Replace: true}}},
 		},
 		{
+			"to be replaced, and runs on", pod(), up(run("a"), run("b")).with(func(o *Observed) {
+				o.Containers[1].Note, o.Replaced = `{"grace":7,"replace":true}`, map[string]bool{"b/0": true}
+			}),
+			Decision{Actions: []Action{{Kind: Stop, ID: "b/0", Reason: "container b was about to be replaced", Grace: seconds(7), Replace: true}}},
+		},
+		{
 			"stopped for its image, Never", withPolicy(pod(), corev1.RestartPolicyNever), up(run("a"), exited("b", 0, 143)).with(func(o *Observed) { o.Replaced = map[string]bool{"b/0": true} }),
 			Decision{Actions: []Action{start("b", 1)}},
 		},
@@ -162,6 +168,8 @@ func TestStep(t *testing.T) {
 		})
 	}
 }
+
+func seconds(n int64) *int64 { return &n }
 
 func TestCrashes(t *testing.T) {
 	long := func(s runtime.Status) runtime.Status {

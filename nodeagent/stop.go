@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/evenkeel/evenkeel/nodeagent/probe"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
 
@@ -26,7 +25,8 @@ const killWait = 10 * time.Second
 const preStopExtra = 2 * time.Second
 
 // stop ends a container beside everything else; the worker is woken when it is
-// over. With the agent it ends half-way, and the next one begins again.
+// over. With the agent it ends half-way, and the next one goes on with what is
+// left of the container's time.
 func (w *worker) stop(ctx context.Context, action Action, o Observed) {
 	job := w.newStop(action, o, time.Now())
 	going := w.going()
@@ -35,6 +35,10 @@ func (w *worker) stop(ctx context.Context, action Action, o Observed) {
 	}
 	if action.Replace {
 		w.replaced[action.ID] = true
+	}
+	job.note = note{Since: job.began, Grace: action.Grace, Replace: action.Replace}
+	if !going {
+		job.note.Doom = w.doom
 	}
 	job.hurry = make(chan time.Duration, 1)
 	w.mu.Lock()
@@ -63,9 +67,10 @@ func (w *worker) stop(ctx context.Context, action Action, o Observed) {
 // some time to itself.
 func (w *worker) newStop(action Action, o Observed, now time.Time) *stopJob {
 	job := &stopJob{worker: w, id: action.ID, pod: w.pod, podIP: o.IP, began: now, grace: w.grace(), first: true, signal: int(syscall.SIGTERM)}
+	var noted note
 	for _, c := range o.Containers {
 		if c.ID == action.ID {
-			job.container = c.Name
+			job.container, noted = c.Name, noteOf(&c)
 			if c.StopSignal != 0 {
 				job.signal = c.StopSignal
 			}
@@ -74,12 +79,15 @@ func (w *worker) newStop(action Action, o Observed, now time.Time) *stopJob {
 	switch {
 	case w.going() || finishing(w.pod, o, now) != "":
 		if w.ending.IsZero() {
-			w.ending = now
+			w.ending = endingSince(o, now)
 		}
 		job.first = sidecarPlace(w.pod, job.container) < 0
 		job.began = w.ending
 	case action.Grace != nil:
 		job.grace = time.Duration(*action.Grace) * time.Second
+	}
+	if action.Replace && noted.Replace && noted.Since.Before(job.began) {
+		job.began = noted.Since
 	}
 	job.deadline = job.began.Add(job.grace)
 	if least := now.Add(min(minimumGrace, job.grace)); job.deadline.Before(least) {
@@ -148,11 +156,13 @@ type stopJob struct {
 	drain     time.Duration
 	first     bool // no other was stopped before it
 	signal    int
+	note      note
 }
 
 func (j *stopJob) run(ctx context.Context) error {
 	graceful, cancel := j.graceful(ctx)
 	defer cancel()
+	defer j.leaveNote(ctx)()
 	wait(graceful, j.drain)
 	if j.hasPreStop() && graceful.Err() == nil {
 		if err := j.preStop(graceful); err != nil && ctx.Err() == nil {
@@ -173,6 +183,33 @@ func (j *stopJob) run(ctx context.Context) error {
 		return fmt.Errorf("kill: %w", err)
 	}
 	return j.awaitExit(ctx)
+}
+
+// noteLate is how long a stop may take before it is noted when it began. Most
+// are over by then, and cost no write.
+const noteLate = time.Second
+
+// leaveNote notes, before the container can hear of it, what could not be told
+// from the pod: that the container is to be replaced, or why its pod must fail.
+// Of all else it notes when it began, once it takes its time; the returned
+// function says that it is over.
+func (j *stopJob) leaveNote(ctx context.Context) (over func()) {
+	ctx, over = context.WithCancel(ctx)
+	leave := func() {
+		if err := j.worker.leave(ctx, j.id, j.note); err != nil && ctx.Err() == nil && !errors.Is(err, runtime.ErrNotFound) {
+			j.worker.agent.cfg.Logger.Warn("stop not noted", "uid", j.worker.uid, "container", j.container, "error", err)
+		}
+	}
+	if j.note.Replace || j.note.Doom != nil || j.hasPreStop() {
+		leave()
+		return over
+	}
+	j.worker.tasks.Go(func() {
+		if wait(ctx, noteLate); ctx.Err() == nil {
+			leave()
+		}
+	})
+	return over
 }
 
 // graceful is a context that ends with the grace, also when that becomes
@@ -243,64 +280,4 @@ func (j *stopJob) hasPreStop() bool {
 func (j *stopJob) preStop(ctx context.Context) error {
 	c := containerNamed(j.pod, j.container)
 	return j.worker.hook(ctx, *c.Lifecycle.PreStop, c, j.id, j.podIP)
-}
-
-// postStart runs a container's postStart hook beside everything else, and
-// reports whether it has one. One that fails kills the container, which its
-// restart policy then sees.
-func (w *worker) postStart(ctx context.Context, c *corev1.Container, id string) bool {
-	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
-		return false
-	}
-	pod, podIP := w.pod, w.sandbox.IP.String()
-	hookCtx, cancel := context.WithCancel(ctx)
-	w.mu.Lock()
-	w.hooks[id] = cancel
-	w.mu.Unlock()
-	w.tasks.Go(func() {
-		defer cancel()
-		err := w.hook(hookCtx, *c.Lifecycle.PostStart, c, id, podIP)
-		if err != nil && hookCtx.Err() == nil {
-			w.agent.warn(pod, "FailedPostStartHook", err.Error())
-			if err := w.agent.cfg.Runtime.Kill(ctx, id); err != nil && ctx.Err() == nil {
-				w.agent.cfg.Logger.Warn("kill after postStart", "pod", nameOf(pod), "container", c.Name, "error", err)
-			}
-			w.agent.observer.refresh()
-		}
-		w.mu.Lock()
-		delete(w.hooks, id)
-		w.mu.Unlock()
-		poke(w.awake)
-	})
-	return true
-}
-
-// maxHookOutput is how much of a hook's output goes into its error.
-const maxHookOutput = 1024
-
-// maxHookSeconds bounds one hook; a preStop hook also ends with the grace.
-const maxHookSeconds = 600
-
-func (w *worker) hook(ctx context.Context, h corev1.LifecycleHandler, c *corev1.Container, id, podIP string) error {
-	if h.Sleep != nil {
-		wait(ctx, time.Duration(h.Sleep.Seconds)*time.Second)
-		return nil
-	}
-	def := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: h.Exec, HTTPGet: h.HTTPGet, TCPSocket: h.TCPSocket}, TimeoutSeconds: maxHookSeconds}
-	p, err := probe.Resolve(def, c, podIP)
-	if err != nil {
-		return err
-	}
-	result, message := probe.Run(ctx, p, w.execIn(id))
-	if result != probe.Success {
-		return fmt.Errorf("hook of container %s: %s", c.Name, message)
-	}
-	return nil
-}
-
-// execIn runs a command in a container, for probes and hooks.
-func (w *worker) execIn(id string) func(ctx context.Context, command []string) (int, []byte, error) {
-	return func(ctx context.Context, command []string) (int, []byte, error) {
-		return w.agent.cfg.Runtime.Exec(ctx, id, command, maxHookOutput)
-	}
 }

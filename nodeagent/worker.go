@@ -40,6 +40,7 @@ type worker struct {
 	ended    atomic.Bool // said that it has
 	probes   *prober
 	tasks    sync.WaitGroup // stops, pulls and hooks under way
+	noting   sync.Mutex     // held while a note is put on a container
 
 	mu     sync.Mutex
 	news   news
@@ -268,6 +269,7 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 	w.mu.Unlock()
 	w.takePulled()
 	containers = w.takeInit(containers)
+	w.takeNotes(containers)
 	o := Observed{
 		Containers: containers, Failures: w.failures, Replaced: w.replaced, IP: w.said.PodIP,
 		Sandbox: w.sandbox != nil, Prepared: w.prepared != nil, CutOff: w.mustStop(time.Now()), Doom: w.doom,
@@ -284,6 +286,7 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 	w.mu.Lock()
 	o.Stopping, o.Pulling, o.Hooks = names(w.stops), pulling, names(w.hooks)
 	w.mu.Unlock()
+	w.pendingHooks(ctx, o)
 	w.agent.metrics.exits.Add(float64(w.crashes.observe(w.pod, containers)))
 	o.Crashes = w.crashes.counts()
 	o.Messages = w.terminationMessages(ctx, containers)

@@ -56,6 +56,10 @@ type Runtime interface {
 	// StartInit starts the holder of a pod's process namespace (PodInit) and
 	// returns its process ID.
 	StartInit(ctx context.Context, spec Container) (pid int, err error)
+	// Note replaces what the caller keeps with a container for its successor
+	// (Container.Note). It outlives the container's exit; ErrNotFound when the
+	// container is gone.
+	Note(ctx context.Context, id, note string) error
 	// Signal sends a signal to the container's first process; ErrNotFound when
 	// it does not run.
 	Signal(ctx context.Context, id string, signal int) error
@@ -165,6 +169,7 @@ type Container struct {
 	Attempt  int    // 0 for the first start; the restart count
 	Round    int    // kept as a label and returned by Containers, as is SpecHash
 	SpecHash string // kept as a label and returned by Containers
+	Note     string // likewise, until the method Note replaces it; at most 3,500 bytes
 	Image    string // reference of a local image
 
 	Args       []string // the whole command line, resolved
@@ -289,6 +294,7 @@ type Status struct {
 	Attempt    int
 	Round      int
 	SpecHash   string
+	Note       string
 	Image      string // reference it was started from
 	ImageID    string
 	State      State

@@ -1,11 +1,13 @@
 package containerd
 
 import (
+	"context"
 	"path"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/containers"
 	"golang.org/x/sys/unix"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
@@ -24,6 +26,7 @@ const (
 	labelCgroupParent = "evenkeel.io/cgroup-parent"
 	labelRound        = "evenkeel.io/round"
 	labelStopSignal   = "evenkeel.io/stop-signal"
+	labelNote         = "evenkeel.io/note"
 	labelStarted      = "evenkeel.io/started-at"
 	labelFinished     = "evenkeel.io/finished-at" // its presence says that the exit is noted
 	labelExitCode     = "evenkeel.io/exit-code"
@@ -41,6 +44,9 @@ func containerLabels(c rt.Container, img image) map[string]string {
 	}
 	if c.Round != 0 {
 		labels[labelRound] = strconv.Itoa(c.Round)
+	}
+	if c.Note != "" {
+		labels[labelNote] = c.Note
 	}
 	return labels
 }
@@ -90,7 +96,7 @@ func parseRecord(id string, labels map[string]string, created time.Time) record 
 		status: rt.Status{
 			ID:   id,
 			Pod:  rt.PodRef{UID: labels[labelPodUID], Namespace: labels[labelPodNamespace], Name: labels[labelPodName]},
-			Name: labels[labelName], Attempt: attempt, SpecHash: labels[labelSpecHash],
+			Name: labels[labelName], Attempt: attempt, SpecHash: labels[labelSpecHash], Note: labels[labelNote],
 			Image: labels[labelImage], ImageID: labels[labelImageID],
 			Round: round, StopSignal: stopSignal,
 			CreatedAt: created, StartedAt: parseTime(labels[labelStarted]), State: rt.Created,
@@ -112,6 +118,17 @@ func exitLabels(s rt.Status) map[string]string {
 		labelExitCode: strconv.Itoa(s.ExitCode),
 		labelOOM:      strconv.FormatBool(s.OOMKilled),
 	}
+}
+
+// Note replaces what the agent keeps with a container.
+func (r *Runtime) Note(ctx context.Context, id, note string) error {
+	changed := containers.Container{ID: id, Labels: map[string]string{labelNote: note}}
+	record, err := r.client.ContainerService().Update(r.scope(ctx), changed, "labels."+labelNote)
+	if err != nil {
+		return wrap("note on "+id, err)
+	}
+	r.remember(id, record.Labels, record.CreatedAt)
+	return nil
 }
 
 func parseTime(s string) time.Time {

@@ -108,6 +108,14 @@ func TestTakeover(t *testing.T) {
 	n := newNode(t)
 	runs := n.start(n.container("p1", "runs", "sleep"))
 	ends := n.start(n.container("p1", "ends", "sleep"))
+	for _, id := range []string{runs.ID, ends.ID} {
+		if err := errors.Join(n.Note(t.Context(), id, "first"), n.Note(t.Context(), id, "lamp")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.Note(t.Context(), "none", "lamp"); !errors.Is(err, rt.ErrNotFound) {
+		t.Errorf("note on nothing: %v", err)
+	}
 	before := n.status(runs.ID)
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
@@ -119,7 +127,7 @@ func TestTakeover(t *testing.T) {
 	if diff := cmp.Diff(before, n.status(runs.ID)); diff != "" {
 		t.Error(diff)
 	}
-	if got := n.await(ends.ID, "exited", exited); got.ExitCode != 3 || got.StartedAt.IsZero() {
+	if got := n.await(ends.ID, "exited", exited); got.ExitCode != 3 || got.StartedAt.IsZero() || got.Note != "lamp" {
 		t.Errorf("container that ended meanwhile is %+v", got)
 	}
 }

@@ -129,7 +129,7 @@ func (r *Runtime) Start(ctx context.Context, spec rt.Container) error {
 	r.pid++
 	now := time.Now()
 	r.containers[spec.ID] = &container{spec: spec, status: rt.Status{
-		ID: spec.ID, Pod: spec.Pod, Name: spec.Name, Attempt: spec.Attempt, Round: spec.Round, SpecHash: spec.SpecHash,
+		ID: spec.ID, Pod: spec.Pod, Name: spec.Name, Attempt: spec.Attempt, Round: spec.Round, SpecHash: spec.SpecHash, Note: spec.Note,
 		Image: spec.Image, ImageID: img.ID, State: rt.Running, PID: r.pid, CreatedAt: now, StartedAt: now,
 	}}
 	return nil
@@ -148,6 +148,21 @@ func (r *Runtime) StartInit(ctx context.Context, spec rt.Container) (int, error)
 		ID: spec.ID, Pod: spec.Pod, Name: spec.Name, Attempt: spec.Attempt, State: rt.Running, PID: r.pid, CreatedAt: now, StartedAt: now,
 	}}
 	return r.pid, nil
+}
+
+// Note implements runtime.Runtime.
+func (r *Runtime) Note(ctx context.Context, id, note string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.enterLocked(ctx, "Note"); err != nil {
+		return err
+	}
+	c, ok := r.containers[id]
+	if !ok {
+		return fmt.Errorf("note on %s: %w", id, rt.ErrNotFound)
+	}
+	c.status.Note = note
+	return nil
 }
 
 // Signal implements runtime.Runtime: SIGTERM and SIGKILL end a container.
