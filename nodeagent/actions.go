@@ -122,16 +122,15 @@ func (w *worker) setUpNetwork(ctx context.Context, spec network.Pod) (network.Sa
 // changed, or if the container's hook comes before the next one.
 func (w *worker) start(ctx context.Context, action Action) (holds bool, err error) {
 	c := containerNamed(w.pod, action.Container)
-	image, ready, err := w.image(ctx, c)
+	image, ready, err := w.images(ctx, c)
 	if err != nil || !ready {
 		return true, err
 	}
-	select {
-	case <-ctx.Done():
-		return false, ctx.Err()
-	case w.agent.slots <- struct{}{}:
+	release, err := w.turnToStart(ctx, c)
+	if err != nil {
+		return ctx.Err() == nil, err
 	}
-	defer func() { <-w.agent.slots }()
+	defer release()
 	if w.agent.bindings.pod(w.uid) != w.pod {
 		return false, nil
 	}
@@ -220,6 +219,9 @@ func (w *worker) teardown(ctx context.Context) error {
 	w.sandbox, w.prepared, w.tornDown = nil, nil, true
 	if bound := w.agent.bindings.pod(w.uid); bound != nil && bound.DeletionTimestamp == nil {
 		return nil
+	}
+	if err := w.releaseImages(ctx); err != nil {
+		return err
 	}
 	if err := w.agent.cfg.Volumes.Remove(w.uid); err != nil {
 		return fmt.Errorf("volumes: %w", err)

@@ -37,6 +37,9 @@ type Volumes interface {
 	List() ([]string, error)
 	Files(podUID string) string
 	Dir(podUID, volume string) string
+	Mounted(podUID, volume string) (bool, error)
+	Answers(ctx context.Context, podUID, volume string) error
+	Unmount(podUID string) error
 	SubPath(podUID, container, volumePath, subPath string) (string, error)
 	WriteHosts(podUID string, hosts volume.Hosts) (string, error)
 	WriteResolvConf(podUID string, conf volume.Resolv) (string, error)

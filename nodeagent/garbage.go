@@ -101,11 +101,28 @@ func (c *collector) see(ctx context.Context, now time.Time) (list []images.Image
 func (a *agent) imagesOfPods() map[string]bool {
 	refs := map[string]bool{}
 	for _, pod := range a.livePods() {
-		for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-			refs[c.Image] = true
+		for _, ref := range imagesOf(pod) {
+			refs[ref] = true
 		}
 	}
 	return refs
+}
+
+// imagesOf are the references of a pod's containers and of its volumes.
+func imagesOf(pod *corev1.Pod) []string {
+	var out []string
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		out = append(out, c.Image)
+	}
+	for _, c := range pod.Spec.EphemeralContainers {
+		out = append(out, c.Image)
+	}
+	for i := range pod.Spec.Volumes {
+		if v := pod.Spec.Volumes[i].Image; v != nil {
+			out = append(out, v.Reference)
+		}
+	}
+	return out
 }
 
 // livePods are the pods that are bound here and have not ended.

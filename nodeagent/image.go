@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,41 +19,60 @@ func isImageReason(reason string) bool {
 	return slices.Contains([]string{reasonPull, reasonPullWait, reasonNeverPull, reasonBadImage}, reason)
 }
 
-// image returns the local image of a container; ready is false when it is
-// being pulled, of which the worker is woken.
-func (w *worker) image(ctx context.Context, c *corev1.Container) (image runtime.Image, ready bool, err error) {
-	image, err = w.agent.cfg.Runtime.Image(ctx, c.Image)
+// need is an image that a container cannot start without: its own, or that of
+// a volume that it mounts.
+type need struct {
+	container, image string
+	policy           corev1.PullPolicy
+}
+
+// images returns the local image of a container; ready is false when it, or
+// that of a volume, is being pulled, of which the worker is woken.
+func (w *worker) images(ctx context.Context, c *corev1.Container) (image runtime.Image, ready bool, err error) {
+	if image, ready, err = w.image(ctx, need{c.Name, c.Image, c.ImagePullPolicy}); err != nil || !ready {
+		return image, false, err
+	}
+	if ready, err = w.mountImages(ctx, c); err != nil || !ready {
+		return image, false, err
+	}
+	maps.DeleteFunc(w.fresh, func(n need, _ bool) bool { return n.container == c.Name })
+	return image, true, nil
+}
+
+// image returns an image that is needed.
+func (w *worker) image(ctx context.Context, n need) (image runtime.Image, ready bool, err error) {
+	image, err = w.agent.cfg.Runtime.Image(ctx, n.image)
 	present := err == nil
 	switch {
 	case errors.Is(err, runtime.ErrInvalidImage):
-		return image, false, w.fail(ctx, c.Name, reasonBadImage, err)
+		return image, false, w.fail(ctx, n.container, reasonBadImage, err)
 	case !present && !errors.Is(err, runtime.ErrImageNotFound):
-		return image, false, w.fail(ctx, c.Name, reasonInspect, err)
+		return image, false, w.fail(ctx, n.container, reasonInspect, err)
 	}
-	fresh := w.fresh[c.Name]
-	delete(w.fresh, c.Name)
-	question := images.Question{Policy: c.ImagePullPolicy, Present: present, Fresh: fresh, Allowed: image.Access.Anybody}
+	fresh := w.fresh[n]
+	question := images.Question{Policy: n.policy, Present: present, Fresh: fresh, Allowed: image.Access.Anybody}
 	if present && !image.Access.Anybody {
-		question.Allowed = images.Allowed(w.credentials(c.Image), image.Access.Keys)
+		question.Allowed = images.Allowed(w.credentials(n.image), image.Access.Keys)
 	}
 	switch answer := images.Decide(question); {
 	case answer == images.Use:
-		w.backoff.Forget(c.Image)
+		w.backoff.Forget(n.image)
 		if !fresh {
-			w.agent.note(w.pod, "Pulled", fmt.Sprintf("Container image %q already present on machine", c.Image))
+			w.agent.note(w.pod, "Pulled", fmt.Sprintf("Container image %q already present on machine", n.image))
 		}
 		return image, true, nil
 	case answer == images.Refuse:
-		err := fmt.Errorf("image %s is not on the node and its pull policy is Never: load it, or change the policy: %w", c.Image, runtime.ErrImageNotFound)
-		return image, false, w.fail(ctx, c.Name, reasonNeverPull, err)
+		err := fmt.Errorf("image %s is not on the node and its pull policy is Never: load it, or change the policy: %w", n.image, runtime.ErrImageNotFound)
+		return image, false, w.fail(ctx, n.container, reasonNeverPull, err)
 	case fresh:
-		return image, false, w.fail(ctx, c.Name, reasonPull, fmt.Errorf("image %s was pulled and is gone again: %w", c.Image, runtime.ErrImageNotFound))
+		delete(w.fresh, n)
+		return image, false, w.fail(ctx, n.container, reasonPull, fmt.Errorf("image %s was pulled and is gone again: %w", n.image, runtime.ErrImageNotFound))
 	}
-	if until, why, waits := w.backoff.Wait(c.Image, time.Now()); waits {
-		w.backOff(c, until, why)
+	if until, why, waits := w.backoff.Wait(n.image, time.Now()); waits {
+		w.backOff(n, until, why)
 		return image, false, nil
 	}
-	w.pull(ctx, c)
+	w.pull(ctx, n)
 	return image, false, nil
 }
 
@@ -79,17 +99,17 @@ func (w *worker) credentials(image string) []images.Credential {
 }
 
 // backOff leaves an image alone that could not be pulled.
-func (w *worker) backOff(c *corev1.Container, until time.Time, why error) {
-	message := fmt.Sprintf("Back-off pulling image %q", c.Image)
+func (w *worker) backOff(n need, until time.Time, why error) {
+	message := fmt.Sprintf("Back-off pulling image %q", n.image)
 	w.agent.note(w.pod, "BackOff", message)
-	w.failures[c.Name] = Failure{
-		Reason: reasonPullWait, Message: fmt.Sprintf("%s: %s: %v", message, reasonPull, why), Tries: w.failures[c.Name].Tries, RetryAt: until,
+	w.failures[n.container] = Failure{
+		Reason: reasonPullWait, Message: fmt.Sprintf("%s: %s: %v", message, reasonPull, why), Tries: w.failures[n.container].Tries, RetryAt: until,
 	}
 }
 
 // pulling is an image on its way to a container.
 type pulling struct {
-	image    string
+	need
 	cancel   context.CancelFunc
 	asked    time.Time
 	began    time.Time // when it had waited for others
@@ -120,21 +140,20 @@ type pulled struct {
 }
 
 // pull fetches an image beside everything else and wakes the worker.
-func (w *worker) pull(ctx context.Context, c *corev1.Container) {
+func (w *worker) pull(ctx context.Context, n need) {
 	ctx, cancel := context.WithCancel(ctx)
-	w.agent.note(w.pod, "Pulling", fmt.Sprintf("Pulling image %q", c.Image))
+	w.agent.note(w.pod, "Pulling", fmt.Sprintf("Pulling image %q", n.image))
 	now := time.Now()
-	p := &pulling{image: c.Image, cancel: cancel, asked: now, began: now}
+	p := &pulling{need: n, cancel: cancel, asked: now, began: now}
 	options := runtime.PullOptions{Progress: func(progress runtime.Progress) { w.progress(p, progress) }}
-	for _, credential := range w.credentials(c.Image) {
+	for _, credential := range w.credentials(n.image) {
 		options.Credentials = append(options.Credentials, runtime.Credential{
 			Username: credential.Username, Password: credential.Password, Keys: credential.Keys(),
 		})
 	}
 	w.mu.Lock()
-	w.pulls[c.Name] = p
+	w.pulls[n.container] = p
 	w.mu.Unlock()
-	name := c.Name
 	w.tasks.Go(func() {
 		defer cancel()
 		image, err := w.agent.cfg.Runtime.Pull(ctx, p.image, options)
@@ -144,9 +163,9 @@ func (w *worker) pull(ctx context.Context, c *corev1.Container) {
 		if p.alarm != nil {
 			p.alarm.Stop()
 		}
-		delete(w.pulls, name)
+		delete(w.pulls, n.container)
 		if ctx.Err() == nil {
-			w.pulled[name] = pulled{pull: p, image: image, err: err, ended: now}
+			w.pulled[n.container] = pulled{pull: p, image: image, err: err, ended: now}
 		}
 		w.mu.Unlock()
 		poke(w.awake)
@@ -196,15 +215,17 @@ func (w *worker) endPulls(needless func(container string) bool) {
 // endNeedlessPulls ends pulls of images that have come another way.
 func (w *worker) endNeedlessPulls(ctx context.Context) {
 	w.mu.Lock()
-	under := names(w.pulls)
+	under := make([]need, 0, len(w.pulls))
+	for _, p := range w.pulls {
+		under = append(under, p.need)
+	}
 	w.mu.Unlock()
-	for name := range under {
-		c := containerNamed(w.pod, name)
-		if c.ImagePullPolicy == corev1.PullAlways {
+	for _, n := range under {
+		if n.policy == corev1.PullAlways {
 			continue
 		}
-		if _, err := w.agent.cfg.Runtime.Image(ctx, c.Image); err == nil {
-			w.endPulls(func(n string) bool { return n == name })
+		if _, err := w.agent.cfg.Runtime.Image(ctx, n.image); err == nil {
+			w.endPulls(func(container string) bool { return container == n.container })
 		}
 	}
 }
@@ -222,7 +243,7 @@ func (w *worker) takePulled() {
 	for name, r := range results {
 		if r.err == nil {
 			delete(w.failures, name)
-			w.fresh[name] = true
+			w.fresh[r.pull.need] = true
 			w.agent.note(w.pod, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 				r.pull.image, r.ended.Sub(r.pull.began).Truncate(time.Millisecond), r.ended.Sub(r.pull.asked).Truncate(time.Millisecond), r.image.Size))
 			continue

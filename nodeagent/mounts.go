@@ -36,7 +36,8 @@ func mountsFor(pod *corev1.Pod, c *corev1.Container, p prepared, env map[string]
 			}
 		}
 		m := runtime.Mount{
-			Source: source, Destination: filepath.Clean("/" + vm.MountPath), ReadOnly: vm.ReadOnly || generated(pod, vm.Name), Propagation: propagationOf(vm),
+			Source: source, Destination: filepath.Clean("/" + vm.MountPath), Propagation: propagationOf(vm),
+			ReadOnly: vm.ReadOnly || onlyRead(pod, vm.Name), NoExec: imageVolume(pod, vm.Name) != nil,
 		}
 		if m.RecursiveReadOnly = recursiveReadOnly(vm); m.RecursiveReadOnly && !canReadOnlyBelow() {
 			return nil, fmt.Errorf("recursiveReadOnly of volume %s: this machine's kernel is older than 5.12: %w", vm.Name, errConfig)
@@ -70,11 +71,15 @@ func partOf(vm corev1.VolumeMount, env map[string]string) (string, error) {
 	return part, nil
 }
 
-// generated reports whether a volume's content is written by the agent, which
-// containers may only read.
-func generated(pod *corev1.Pod, volume string) bool {
+// onlyRead reports whether containers may only read a volume: its content is
+// written by the agent, or is an image's, or the pod says so.
+func onlyRead(pod *corev1.Pod, volume string) bool {
 	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
-		return v.Name == volume && (v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil)
+		if v.Name != volume {
+			return false
+		}
+		generated := v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
+		return generated || v.Image != nil || v.NFS != nil && v.NFS.ReadOnly || v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/nodeagent/server"
 	"github.com/evenkeel/evenkeel/nodeagent/stats"
+	"github.com/evenkeel/evenkeel/nodeagent/volume"
 	"github.com/evenkeel/evenkeel/schema"
 )
 
@@ -212,14 +213,22 @@ func (v View) started(pod *corev1.Pod) time.Time {
 // volumes are those whose content is counted, as the kubelet counts them.
 func (v View) volumes(pod *corev1.Pod) []stats.Volume {
 	var out []stats.Volume
-	for _, volume := range pod.Spec.Volumes {
-		one := stats.Volume{Name: volume.Name, Path: v.a.cfg.Volumes.Dir(string(pod.UID), volume.Name)}
+	for i := range pod.Spec.Volumes {
+		source := &pod.Spec.Volumes[i]
+		one := stats.Volume{Name: source.Name, Path: v.a.cfg.Volumes.Dir(string(pod.UID), source.Name)}
+		lasting, ok, err := volume.FindLasting(pod, source, v.a.bindings)
 		switch {
-		case volume.EmptyDir != nil:
-			one.Ephemeral = volume.EmptyDir.Medium != corev1.StorageMediumMemory
-		case volume.ConfigMap != nil, volume.DownwardAPI != nil:
+		case err != nil:
+			continue
+		case ok && lasting.Remote():
+			one.Claim, one.FileSystem, one.Remote = lasting.Claim, true, true
+		case ok && lasting.Local:
+			one.Claim, one.FileSystem, one.Path = lasting.Claim, true, lasting.Path
+		case source.EmptyDir != nil:
+			one.Ephemeral = source.EmptyDir.Medium != corev1.StorageMediumMemory
+		case source.ConfigMap != nil, source.DownwardAPI != nil:
 			one.Ephemeral = true
-		case volume.Secret == nil && volume.Projected == nil:
+		case source.Secret == nil && source.Projected == nil:
 			continue
 		}
 		out = append(out, one)

@@ -29,7 +29,7 @@ type worker struct {
 	crashes  crashes
 	messages map[string]string // by container ID, of exited ones
 	replaced map[string]bool   // by container ID: stopped to be started anew
-	fresh    map[string]bool   // by container name: its image was just pulled
+	fresh    map[need]bool     // images that were just pulled
 	backoff  images.Backoff
 	cleaning int // removals in a row that went wrong
 	tornDown bool
@@ -65,7 +65,7 @@ type news struct {
 func newWorker(a *agent, uid string, said corev1.PodStatus) *worker {
 	w := &worker{
 		agent: a, uid: uid, awake: make(chan struct{}, 1), said: said,
-		failures: map[string]Failure{}, crashes: crashes{}, messages: map[string]string{}, replaced: map[string]bool{}, fresh: map[string]bool{},
+		failures: map[string]Failure{}, crashes: crashes{}, messages: map[string]string{}, replaced: map[string]bool{}, fresh: map[need]bool{},
 		stops: map[string]*stopJob{}, pulls: map[string]*pulling{}, pulled: map[string]pulled{}, hooks: map[string]context.CancelFunc{},
 	}
 	w.ended.Store(terminal(said.Phase))

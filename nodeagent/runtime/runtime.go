@@ -49,6 +49,7 @@ type Runtime interface {
 	// Collect frees what nothing refers to any more: content, snapshots, and
 	// what interrupted pulls left. It returns when that is done.
 	Collect(ctx context.Context) error
+	ImageMounter
 
 	// Start creates the container and starts it. On error nothing of it is
 	// left. The same ID again is an error.
@@ -229,6 +230,7 @@ type Mount struct {
 	Source, Destination string
 	ReadOnly            bool
 	RecursiveReadOnly   bool // and all mounts below it; from kernel 5.12 on
+	NoExec              bool // no program of it is run
 	Propagation         Propagation
 }
 

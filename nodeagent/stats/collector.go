@@ -38,6 +38,8 @@ type Volume struct {
 	Name, Path string
 	Claim      string // of which it is, or ""
 	Ephemeral  bool   // on the node's disk, and gone with the pod
+	FileSystem bool   // a file system: what it has in use counts, not what lies at the path
+	Remote     bool   // of a server, which may not answer
 }
 
 // Disk knows what containers and images take. runtime.Runtime does.
@@ -83,6 +85,7 @@ type Collector struct {
 	cgroups Cgroups
 	rates   rates
 	sizes   sizes
+	claims  claims
 
 	mu       sync.Mutex // held while measuring: who comes meanwhile gets the same
 	last     *statsapi.Summary
@@ -188,6 +191,7 @@ func (c *Collector) counters(pods []Pod) map[string]string {
 // forget drops what is known of pods that are gone.
 func (c *Collector) forget(pods []Pod) {
 	counters, measured := map[string]bool{nodeName: true, agentName: true}, map[string]bool{imagesName: true}
+	mounted := map[string]bool{}
 	for name := range c.counters(pods) {
 		counters[name] = true
 	}
@@ -197,8 +201,10 @@ func (c *Collector) forget(pods []Pod) {
 		}
 		for _, v := range p.Volumes {
 			measured[volumeName(p, v)] = true
+			mounted[v.Path] = mounted[v.Path] || v.FileSystem
 		}
 	}
 	c.rates.keep(counters)
 	c.sizes.keep(measured)
+	c.claims.keep(mounted)
 }

@@ -15,6 +15,7 @@ import (
 // FileSystem is what a file system has.
 type FileSystem struct {
 	Capacity, Available uint64 // bytes
+	Free                uint64 // bytes, with those kept for root
 	Inodes, InodesFree  uint64
 	device              uint64
 }
@@ -29,7 +30,7 @@ func fileSystem(dir string) (FileSystem, error) {
 		return FileSystem{}, fmt.Errorf("look at %s: %w", dir, err)
 	}
 	size := uint64(fs.Bsize)
-	return FileSystem{Capacity: fs.Blocks * size, Available: fs.Bavail * size, Inodes: fs.Files, InodesFree: fs.Ffree, device: st.Dev}, nil
+	return FileSystem{Capacity: fs.Blocks * size, Available: fs.Bavail * size, Free: fs.Bfree * size, Inodes: fs.Files, InodesFree: fs.Ffree, device: st.Dev}, nil
 }
 
 // tree adds up what lies below a directory on its own file system. What cannot

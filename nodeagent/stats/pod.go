@@ -74,6 +74,12 @@ func (c *Collector) volume(ctx context.Context, p Pod, v Volume, now metav1.Time
 	if v.Claim != "" {
 		stats.PVCRef = &statsapi.PVCReference{Name: v.Claim, Namespace: p.Namespace}
 	}
+	if v.FileSystem {
+		if fs, ok := c.claims.get(ctx, v, now.Time); ok {
+			stats.FsStats = *fs.stats(now)
+		}
+		return stats, runtime.DiskUsage{}
+	}
 	usage, _ := c.sizes.get(volumeName(p, v), now.Time, func() (runtime.DiskUsage, error) { return tree(ctx, v.Path), ctx.Err() })
 	if fs, err := fileSystem(v.Path); err == nil {
 		stats.FsStats = *fsStats(now, fs, uint64(usage.Bytes), uint64(usage.Inodes))

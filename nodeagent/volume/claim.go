@@ -11,33 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// claimed is the place of the persistent volume that a claim is bound to,
-// which the pod's group owns.
-func claimed(pod *corev1.Pod, source *corev1.PersistentVolumeClaimVolumeSource, refs Objects) (string, error) {
-	claim, found := refs.Claim(pod.Namespace, source.ClaimName)
-	if !found {
-		return "", &MissingReferenceError{Kind: "persistentVolumeClaim", Namespace: pod.Namespace, Name: source.ClaimName}
-	}
-	if claim.Spec.VolumeName == "" {
-		return "", fmt.Errorf("persistentVolumeClaim %s/%s is not bound to a volume: %w", pod.Namespace, source.ClaimName, ErrMissingReference)
-	}
-	volume, found := refs.Volume(claim.Spec.VolumeName)
-	if !found {
-		return "", fmt.Errorf("persistentVolume %s of claim %s/%s: %w", claim.Spec.VolumeName, pod.Namespace, source.ClaimName, ErrMissingReference)
-	}
-	if mode := volume.Spec.VolumeMode; mode != nil && *mode == corev1.PersistentVolumeBlock {
-		return "", fmt.Errorf("persistentVolume %s is a block device, which is not supported here: use volumeMode Filesystem", volume.Name)
-	}
-	switch {
-	case volume.Spec.HostPath != nil:
-		return volume.Spec.HostPath.Path, prepareHostPath(volume.Spec.HostPath)
-	case volume.Spec.Local != nil:
-		path := volume.Spec.Local.Path
-		return path, prepareLocal(pod, volume.Name, path, source.ReadOnly)
-	}
-	return "", fmt.Errorf("persistentVolume %s is of a kind that is not supported here: use local or hostPath", volume.Name)
-}
-
 func prepareLocal(pod *corev1.Pod, name, path string, readOnly bool) error {
 	info, err := os.Stat(path)
 	switch {

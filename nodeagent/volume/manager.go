@@ -69,7 +69,7 @@ func (m *Manager) Prepare(ctx context.Context, pod *corev1.Pod, refs Refs) (map[
 			return nil, err
 		}
 		volume := &pod.Spec.Volumes[i]
-		path, err := m.prepare(pod, volume, refs)
+		path, err := m.prepare(ctx, pod, volume, refs)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("volume %s: %w", volume.Name, err))
 			continue
@@ -82,13 +82,16 @@ func (m *Manager) Prepare(ctx context.Context, pod *corev1.Pod, refs Refs) (map[
 	return paths, nil
 }
 
-func (m *Manager) prepare(pod *corev1.Pod, volume *corev1.Volume, refs Refs) (string, error) {
+func (m *Manager) prepare(ctx context.Context, pod *corev1.Pod, volume *corev1.Volume, refs Refs) (string, error) {
 	source := &volume.VolumeSource
-	switch {
-	case source.HostPath != nil:
+	if source.HostPath != nil {
 		return source.HostPath.Path, prepareHostPath(source.HostPath)
-	case source.PersistentVolumeClaim != nil:
-		return claimed(pod, source.PersistentVolumeClaim, refs)
+	}
+	if l, ok, err := FindLasting(pod, volume, refs); ok {
+		if err != nil {
+			return "", err
+		}
+		return m.prepareLasting(ctx, pod, volume.Name, l)
 	}
 	dir := filepath.Join(m.dir, string(pod.UID), "volumes", volume.Name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -96,6 +99,8 @@ func (m *Manager) prepare(pod *corev1.Pod, volume *corev1.Volume, refs Refs) (st
 	}
 	owner := fsGroup(pod)
 	switch {
+	case source.Image != nil: // whoever starts the containers mounts it there
+		return dir, nil
 	case source.EmptyDir != nil:
 		return dir, prepareEmptyDir(dir, source.EmptyDir, owner, memoryLimit(pod))
 	case isGenerated(source):
@@ -111,7 +116,7 @@ func (m *Manager) prepare(pod *corev1.Pod, volume *corev1.Volume, refs Refs) (st
 		_, err = publish(dir, content, owner)
 		return dir, err
 	}
-	return "", errors.New("a volume of this kind is not supported here yet: use emptyDir, hostPath, configMap, secret, downwardAPI, projected or persistentVolumeClaim")
+	return "", errors.New("a volume of this kind is not supported here yet: use emptyDir, hostPath, configMap, secret, downwardAPI, projected, persistentVolumeClaim, ephemeral, image or nfs")
 }
 
 // Update writes what has changed of config maps, secrets, fields and tokens
@@ -151,13 +156,31 @@ func (m *Manager) Remove(podUID string) error {
 	if err != nil {
 		return err
 	}
-	if err := unmountBelow(dir); err != nil {
-		return fmt.Errorf("remove volumes of pod %s: %w", podUID, err)
+	if err := m.Unmount(podUID); err != nil {
+		return err
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove volumes of pod %s: %w", podUID, err)
 	}
 	return nil
+}
+
+// Unmount ends all mounts that were made for a pod. Nil if there is none.
+func (m *Manager) Unmount(podUID string) error {
+	dir, err := m.podPath(podUID)
+	if err == nil {
+		err = unmountBelow(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("unmount volumes of pod %s: %w", podUID, err)
+	}
+	return nil
+}
+
+// Mounted reports whether something is mounted on a volume's directory, which
+// there is.
+func (m *Manager) Mounted(podUID, volume string) (bool, error) {
+	return isMountPoint(m.Dir(podUID, volume))
 }
 
 // List returns the UIDs of pods that have something on disk, in order.

@@ -31,7 +31,7 @@ func isMountPoint(dir string) (bool, error) {
 		return stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 	}
 	points, err := mountPoints(dir)
-	return slices.Contains(points, dir), err
+	return slices.ContainsFunc(points, func(p mountPoint) bool { return p.path == dir }), err
 }
 
 // unmountBelow detaches every mount at or below a directory, and is sure that
@@ -42,9 +42,8 @@ func unmountBelow(dir string) error {
 		return err
 	}
 	for _, point := range slices.Backward(points) {
-		err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("unmount %s: %w", point, err)
+		if err := point.unmount(); err != nil {
+			return fmt.Errorf("unmount %s: %w", point.path, err)
 		}
 	}
 	if len(points) == 0 {
@@ -52,25 +51,41 @@ func unmountBelow(dir string) error {
 	}
 	left, err := mountPoints(dir)
 	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("%d mounts are left, the first at %s", len(left), left[0])
+		err = fmt.Errorf("%d mounts are left, the first at %s", len(left), left[0].path)
+	}
+	return err
+}
+
+// mountPoint is a mount as the kernel lists it.
+type mountPoint struct{ path, kind string }
+
+func (p mountPoint) unmount() error {
+	if strings.HasPrefix(p.kind, "nfs") {
+		return unmountNFS(p.path, nfsUnmountTime)
+	}
+	err := unix.Unmount(p.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil
 	}
 	return err
 }
 
 // mountPoints lists the mounts at or below a directory, earlier ones first.
-func mountPoints(dir string) ([]string, error) {
+func mountPoints(dir string) ([]mountPoint, error) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("read mounts: %w", err)
 	}
-	var points []string
+	var points []mountPoint
 	for line := range strings.Lines(string(data)) {
-		fields := strings.Fields(line)
-		if len(fields) < 5 {
+		here, kind, found := strings.Cut(line, " - ")
+		fields := strings.Fields(here)
+		if !found || len(fields) < 5 {
 			continue
 		}
 		if point := unescape.Replace(fields[4]); point == dir || strings.HasPrefix(point, dir+"/") {
-			points = append(points, point)
+			kind, _, _ = strings.Cut(kind, " ")
+			points = append(points, mountPoint{point, kind})
 		}
 	}
 	return points, nil

@@ -27,6 +27,9 @@ func (m *Manager) SubPath(podUID, container, volumePath, subPath string) (string
 		return "", fmt.Errorf("subPath %q: must be a relative path", subPath)
 	}
 	fd, err := openInside(volumePath, filepath.Clean(subPath))
+	if errors.Is(err, unix.EROFS) {
+		return "", fmt.Errorf("subPath %q: there is no such path in the volume, which is read-only", subPath)
+	}
 	if err != nil {
 		return "", fmt.Errorf("subPath %q: %w", subPath, err)
 	}

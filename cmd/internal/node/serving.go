@@ -19,9 +19,13 @@ func (n *Node) serving(registerer prometheus.Registerer) func(nodeagent.View) (n
 		if err != nil {
 			return nil, err
 		}
-		gatherer, ok := registerer.(prometheus.Gatherer)
-		if !ok {
-			gatherer = prometheus.NewRegistry()
+		claims := prometheus.NewRegistry()
+		if err := claims.Register(collector.ClaimMetrics()); err != nil {
+			return nil, err
+		}
+		gatherer := prometheus.Gatherers{claims}
+		if own, ok := registerer.(prometheus.Gatherer); ok {
+			gatherer = append(gatherer, own)
 		}
 		return server.New(server.Config{
 			Node: n.flags.Name, NodeIP: n.flags.Addr(), Address: n.flags.Server, Trust: view.Trust,

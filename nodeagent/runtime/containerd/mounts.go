@@ -37,6 +37,9 @@ func bind(m rt.Mount) specs.Mount {
 	if m.RecursiveReadOnly {
 		options = append(options, "rro")
 	}
+	if m.NoExec {
+		options = append(options, "noexec")
+	}
 	return specs.Mount{Type: "bind", Source: m.Source, Destination: path.Clean("/" + m.Destination), Options: options}
 }
 

@@ -26,6 +26,7 @@ type Runtime struct {
 	calls      map[string]int
 	execs      ExecFunc
 	ignoreTerm map[string]bool
+	mounted    map[string]rt.ImageMount // by target
 	pid        int
 }
 
@@ -49,7 +50,7 @@ func New() *Runtime {
 	return &Runtime{
 		images: map[string]rt.Image{}, remote: map[string]rt.Image{}, containers: map[string]*container{},
 		subs: map[*subscription]struct{}{}, faults: map[string][]error{}, calls: map[string]int{},
-		ignoreTerm: map[string]bool{}, pid: 1000,
+		ignoreTerm: map[string]bool{}, mounted: map[string]rt.ImageMount{}, pid: 1000,
 	}
 }
 

@@ -1,0 +1,160 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// program puts a shell script before all others of its name.
+func program(t *testing.T, name, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+func nfsClaim(change func(*corev1.PersistentVolume)) refs {
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "films"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "nas"}}
+	volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "nas"}}
+	volume.Spec.NFS = &corev1.NFSVolumeSource{Server: "fd00::1", Path: "/films"}
+	volume.Spec.MountOptions = []string{"nfsvers=4.1", "noatime"}
+	change(volume)
+	return refs{claims: map[string]*corev1.PersistentVolumeClaim{"default/films": claim}, volumes: map[string]*corev1.PersistentVolume{"nas": volume}}
+}
+
+// TestNFS: what mount(8) is asked for, as the kubelet asks for it; once, and
+// undone with the pod. A program that mounts something else stands for it.
+func TestNFS(t *testing.T) {
+	claimed := func(readOnly bool) corev1.VolumeSource {
+		return corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "films", ReadOnly: readOnly}}
+	}
+	for name, tc := range map[string]struct {
+		source corev1.VolumeSource
+		want   string
+	}{
+		"of a pod":            {corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "nas", Path: "/films"}}, "-t nfs nas:/films"},
+		"read-only":           {corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "nas", Path: "/films", ReadOnly: true}}, "-t nfs -o ro nas:/films"},
+		"claimed":             {claimed(false), "-t nfs -o nfsvers=4.1,noatime [fd00::1]:/films"},
+		"claimed to be read":  {claimed(true), "-t nfs -o nfsvers=4.1,noatime,ro [fd00::1]:/films"},
+		"with an IPv6 server": {corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "fd00::2", Path: "/"}}, "-t nfs [fd00::2]:/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newManager(t)
+			asked := filepath.Join(t.TempDir(), "asked")
+			program(t, "mount", fmt.Sprintf(`echo "$@" >> %s; for last; do :; done; exec /bin/mount -t tmpfs tmpfs "$last"`, asked))
+			pod := podWith(volumeOf("films", tc.source))
+			pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr(int64(77))} // which it leaves alone
+			path := mustPrepare(t, m, pod, nfsClaim(func(*corev1.PersistentVolume) {}))["films"]
+			mustPrepare(t, m, pod, nfsClaim(func(*corev1.PersistentVolume) {}))
+			got, _ := os.ReadFile(asked)
+			if diff := cmp.Diff(tc.want+" "+path+"\n", string(got)); diff != "" {
+				t.Errorf("asked (-want +got):\n%s", diff)
+			}
+			if mounted, err := m.Mounted("uid-1", "films"); !mounted || err != nil {
+				t.Errorf("mounted: %v, %v", mounted, err)
+			}
+			if err := m.Answers(t.Context(), "uid-1", "films"); err != nil {
+				t.Error(err)
+			}
+			if err := m.Remove("uid-1"); err != nil {
+				t.Error(err)
+			}
+			if points, _ := mountPoints(m.dir); len(points) > 0 {
+				t.Errorf("left mounted: %v", points)
+			}
+		})
+	}
+}
+
+// A share that cannot be mounted says what to do about it, and leaves nothing.
+func TestNFSFails(t *testing.T) {
+	m := newManager(t)
+	program(t, "mount", "echo 'mount.nfs: access denied by server while mounting nas:/films' >&2; exit 32")
+	pod := podWith(volumeOf("films", corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "nas", Path: "/films"}}))
+	_, err := m.Prepare(t.Context(), pod, refs{})
+	if err == nil || !strings.Contains(err.Error(), "access denied") {
+		t.Errorf("got %v", err)
+	}
+	_, err = m.Prepare(t.Context(), podWith(volumeOf("films", corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "films"}})),
+		nfsClaim(func(v *corev1.PersistentVolume) {
+			v.Spec.NFS, v.Spec.Local = nil, &corev1.LocalVolumeSource{Path: t.TempDir()}
+		}))
+	if err == nil || !strings.Contains(err.Error(), "mountOptions are for nfs alone") {
+		t.Errorf("got %v", err)
+	}
+	failed := errors.New("exit status 32")
+	for name, tc := range map[string]struct {
+		output string
+		err    error
+		helper bool
+		want   string
+	}{
+		"no helper":  {"mount: bad option", failed, false, "install nfs-common"},
+		"no module":  {"mount.nfs: No such device", failed, true, "modprobe nfs"},
+		"no export":  {"mount.nfs: access denied by server while mounting nas:/x", failed, true, "look at its exports"},
+		"no path":    {"mount.nfs: mounting nas:/x failed, reason given by server: No such file or directory", failed, true, "no such path"},
+		"no answer":  {"", context.DeadlineExceeded, true, "does not answer"},
+		"refused":    {"mount.nfs: Connection refused", failed, true, "does not answer"},
+		"no mount":   {"", exec.ErrNotFound, true, "install mount(8)"},
+		"who knows?": {"mount.nfs: oh", failed, true, ""},
+	} {
+		if got := nfsAdvice(tc.output, tc.err, tc.helper); !strings.Contains(got, tc.want) || got == "" != (tc.want == "") {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// The real programs of this machine: whatever it lacks is said.
+func TestNFSForReal(t *testing.T) {
+	m := newManager(t)
+	pod := podWith(volumeOf("films", corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "127.0.0.1", Path: "/none"}}))
+	_, err := m.Prepare(t.Context(), pod, refs{})
+	if err == nil {
+		t.Fatal("there is no server, and it was mounted")
+	}
+	for _, want := range []string{"install nfs-common", "modprobe nfs", "does not answer"} {
+		if strings.Contains(err.Error(), want) {
+			return
+		}
+	}
+	t.Errorf("nobody is told what to do: %v", err)
+}
+
+// A server that has died holds nobody up for long: what asks it is given up,
+// and its mount goes by force.
+func TestDeadServer(t *testing.T) {
+	m := newManager(t)
+	began := time.Now()
+	_, err := command(t.Context(), 100*time.Millisecond, "sh", "-c", "sleep 60 & wait")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	dir := filepath.Join(m.dir, "uid-1", "volumes", "films")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), unix.Mount("tmpfs", dir, "tmpfs", 0, "")); err != nil {
+		t.Fatal(err)
+	}
+	program(t, "umount", `[ "$1" = -f ] || exec sleep 60; exec /bin/umount -l "$3"`)
+	if err := unmountNFS(dir, 100*time.Millisecond); err != nil {
+		t.Error(err)
+	}
+	if points, _ := mountPoints(m.dir); len(points) > 0 {
+		t.Errorf("left mounted: %v", points)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
