@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/contrib/seccomp"
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evenkeel/evenkeel/schema"
@@ -36,62 +34,88 @@ func measureLife(ctx context.Context, bin string, runs int) ([]Result, error) {
 // is that of the whole machine in milliseconds a pod.
 type batch struct{ first, all, gone, cpu float64 }
 
+// round is one measurement of each sort, in the units of the rows.
+type round struct {
+	one, first, gone, cpu, exit, again float64
+	// ratios to a bare client with and without a seccomp profile, and its CPU
+	confined, open, bareCPU float64
+	podmanOne, podmanMany   float64
+}
+
 func (s *stage) life(ctx context.Context, runs int) ([]Result, error) {
 	plain, err := openBare(ctx, s.containerd(), s.archive, echoImage)
 	if err != nil {
 		return nil, err
 	}
 	defer plain.close(ctx)
-	var one, first, gone, ours, theirs, exit, restart, wall, confined, podman []float64
+	beside := openPodman(ctx, s.archive)
+	var rounds []round
 	for range runs {
-		single, err := s.batch(ctx, 1)
+		r, err := s.round(ctx, plain, beside)
 		if err != nil {
 			return nil, err
 		}
-		many, err := s.batch(ctx, manyPods)
-		if err != nil {
-			return nil, err
+		rounds = append(rounds, r)
+	}
+	return lifeResults(rounds, beside), nil
+}
+
+func lifeResults(rounds []round, beside bool) []Result {
+	row := func(name, unit string, limit float64, of func(round) float64) Result {
+		var values []float64
+		for _, r := range rounds {
+			values = append(values, of(r))
 		}
-		before := busy()
-		took, err := plain.start(ctx, manyPods, 4)
-		if err != nil {
-			return nil, err
-		}
-		one, first, gone = append(one, single.all), append(first, many.first), append(gone, many.gone)
-		ours, theirs = append(ours, many.cpu), append(theirs, (busy()-before)*1000/manyPods)
-		wall = append(wall, many.all/took)
-		if took, err = plain.start(ctx, manyPods, 4, seccomp.WithDefaultProfile()); err != nil {
-			return nil, err
-		}
-		confined = append(confined, many.all/took)
-		seen, err := s.killed(ctx, corev1.RestartPolicyNever, failed)
-		if err != nil {
-			return nil, err
-		}
-		again, err := s.killed(ctx, corev1.RestartPolicyAlways, restarted)
-		if err != nil {
-			return nil, err
-		}
-		exit, restart = append(exit, seen), append(restart, again)
-		if took, ok := podmanStarts(ctx, s.archive); ok {
-			podman = append(podman, many.all/took)
-		}
+		return summary(name, unit, limit, values)
 	}
 	out := []Result{
-		summary("commit → pod reported running", "s", 0.2, one),
-		summary("first of 30 pods running", "s", 0.6, first),
-		summary("30 pods against a bare containerd client, 4 at once", "ratio", 1.15, wall),
-		summary("the same, the client's with the default seccomp profile, as pods have it", "ratio", 0, confined),
-		summary("CPU of the machine for each of 30 pods", "ms", 100, ours),
-		summary("the same for the bare client, removal included", "ms", 0, theirs),
-		summary("container's exit → reported", "s", 0.05, exit),
-		summary("container's exit → running again", "s", 0.3, restart),
-		summary("30 pods with a grace of 1 s deleted", "s", 3, gone),
+		row("commit → pod reported running", "s", 0.2, func(r round) float64 { return r.one }),
+		row("first of 30 pods running", "s", 0.6, func(r round) float64 { return r.first }),
+		row("30 pods against a bare containerd client with their seccomp profile, 4 at once", "ratio", 1.15, func(r round) float64 { return r.confined }),
+		row("the same, the client's without a profile", "ratio", 0, func(r round) float64 { return r.open }),
+		row("CPU of the machine for each of 30 pods", "ms", 100, func(r round) float64 { return r.cpu }),
+		row("the same for the bare client with the profile, removal included", "ms", 0, func(r round) float64 { return r.bareCPU }),
+		row("container's exit → reported", "s", 0.05, func(r round) float64 { return r.exit }),
+		row("container's exit → running again", "s", 0.3, func(r round) float64 { return r.again }),
+		row("30 pods with a grace of 1 s deleted", "s", 3, func(r round) float64 { return r.gone }),
 	}
-	if len(podman) > 0 {
-		out = append(out, summary("30 pods against podman run, 4 at once", "ratio", 0, podman))
+	if beside {
+		out = append(out,
+			row("one pod against podman run", "ratio", 0, func(r round) float64 { return r.podmanOne }),
+			row("30 pods against podman run, 4 at once", "ratio", 0, func(r round) float64 { return r.podmanMany }))
 	}
-	return out, nil
+	return out
+}
+
+func (s *stage) round(ctx context.Context, plain *bare, beside bool) (round, error) {
+	single, err := s.batch(ctx, 1)
+	if err != nil {
+		return round{}, err
+	}
+	many, err := s.batch(ctx, manyPods)
+	if err != nil {
+		return round{}, err
+	}
+	r := round{one: single.all, first: many.first, gone: many.gone, cpu: many.cpu}
+	before := busy()
+	took, err := plain.start(ctx, manyPods, 4, seccomp.WithDefaultProfile())
+	if err != nil {
+		return r, err
+	}
+	r.confined, r.bareCPU = many.all/took, (busy()-before)*1000/manyPods
+	if took, err = plain.start(ctx, manyPods, 4); err != nil {
+		return r, err
+	}
+	r.open = many.all / took
+	if r.exit, err = s.killed(ctx, corev1.RestartPolicyNever, failed); err != nil {
+		return r, err
+	}
+	if r.again, err = s.killed(ctx, corev1.RestartPolicyAlways, restarted); err != nil || !beside {
+		return r, err
+	}
+	alone, crowd, err := podmanStarts(ctx)
+	r.podmanOne, r.podmanMany = single.all/alone, many.all/crowd
+	return r, err
 }
 
 // batch commits a controller of n pods, waits for them, and commits their end.
@@ -239,29 +263,4 @@ func busy() float64 {
 		}
 	}
 	return sum / ticks
-}
-
-// podmanStarts times podman starting as many containers, 4 at once; false where
-// it is not installed or cannot.
-func podmanStarts(ctx context.Context, archive string) (float64, bool) {
-	if _, err := exec.LookPath("podman"); err != nil {
-		return 0, false
-	}
-	podman := func(args ...string) error { return exec.CommandContext(ctx, "podman", args...).Run() }
-	if podman("load", "--quiet", "--input", archive) != nil {
-		return 0, false
-	}
-	defer func() { _ = podman("rm", "--force", "--time", "0", "--filter", "label=evenkeel-bench") }()
-	began := time.Now()
-	var group errgroup.Group
-	group.SetLimit(4)
-	for range manyPods {
-		group.Go(func() error {
-			return podman("run", "--detach", "--pull=never", "--label", "evenkeel-bench", "--cgroups=disabled", echoImage)
-		})
-	}
-	if group.Wait() != nil {
-		return 0, false
-	}
-	return seconds(began), true
 }
