@@ -94,7 +94,7 @@ func TestFindings(t *testing.T) {
 		{"unsupported value", service + "  type: LoadBalancer\n  ports: [{port: 80}]\n", "6:9", codeUnsupported, "spec.type: LoadBalancer", "supported: ClusterIP, NodePort, ExternalName"},
 		{"invalid value", service + "  type: Fancy\n  ports: [{port: 80}]\n", "6:9", codeInvalid, `spec.type: unsupported value: "Fancy"`, ""},
 		{"misspelt value", service + "  type: Clusterip\n  ports: [{port: 80}]\n", "6:9", codeInvalid, "unsupported value", `did you mean "ClusterIP"?`},
-		{"user namespaces", podBody + "  hostUsers: false\n", "9:14", codeUnsupported, "spec.hostUsers: false", "supported: true"},
+		{"another scheduler", podBody + "  schedulerName: mine\n", "9:18", codeUnsupported, "spec.schedulerName: mine", "supported: default-scheduler"},
 		{"finalizers", config[:len(config)-1] + "\n  finalizers: [a/b]\n", "5:3", codeUnsupported, "metadata.finalizers", ""},
 		{"invalid", podHead + "spec:\n  containers:\n  - name: a\n    image: nginx\n    ports:\n    - containerPort: 99999\n", "10:22", codeInvalid, "spec.containers[0].ports[0].containerPort: invalid value: 99999", ""},
 		{"invalid, not written", podHead + "spec:\n  containers:\n  - name: a\n", "7:5", codeInvalid, "spec.containers[0].image: required value", ""},

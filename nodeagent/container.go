@@ -93,10 +93,17 @@ func (m machine) containerFor(pod *corev1.Pod, c *corev1.Container, attempt int,
 }
 
 func namespacesOf(pod *corev1.Pod, p prepared) runtime.Namespaces {
-	return runtime.Namespaces{
+	n := runtime.Namespaces{
 		Net: p.sandbox.NetNS, IPC: p.sandbox.IPCNS, UTS: p.sandbox.UTSNS, PID: p.pidNS, HostIPC: pod.Spec.HostIPC, HostPID: pod.Spec.HostPID,
 	}
+	if p.sandbox.UserNS != "" {
+		n.User, n.FirstUser, n.Users = p.sandbox.UserNS, p.sandbox.FirstUser, network.UsersPerPod
+	}
+	return n
 }
+
+// hasOwnUsers reports whether a pod has a user namespace of its own.
+func hasOwnUsers(pod *corev1.Pod) bool { return pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers }
 
 // podResources are those of the pod's cgroup.
 func (m machine) podResources(pod *corev1.Pod) runtime.Resources {
@@ -134,7 +141,7 @@ func (m machine) networkPod(pod *corev1.Pod) (network.Pod, error) {
 	}
 	p := network.Pod{
 		UID: string(pod.UID), Namespace: pod.Namespace, Name: pod.Name,
-		Hostname: name, HostNetwork: pod.Spec.HostNetwork,
+		Hostname: name, HostNetwork: pod.Spec.HostNetwork, OwnUsers: hasOwnUsers(pod),
 	}
 	for _, c := range portOwners(pod) {
 		for _, port := range c.Ports {

@@ -223,6 +223,12 @@ const PodInit = "$init"
 type Namespaces struct {
 	Net, IPC, UTS, PID string
 	HostIPC, HostPID   bool // the host's
+	// User is a pinned user namespace that owns the others; empty means the
+	// host's. In it the machine's user and group IDs from FirstUser on are 0 to
+	// Users-1. What is mounted from the machine, and the image, keep their own
+	// IDs: 0 in the container is 0 on disk.
+	User             string
+	FirstUser, Users uint32
 }
 
 // Mount is a bind mount from the machine into the container.

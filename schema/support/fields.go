@@ -236,7 +236,7 @@ var fragments = map[string]string{
 		schedulerName = default-scheduler
 		hostPID
 		hostIPC
-		hostUsers = true
+		hostUsers
 		shareProcessNamespace
 		priority = 0
 		os.name = linux
@@ -350,7 +350,7 @@ var fragments = map[string]string{
 		securityContext.capabilities.add[]
 		securityContext.capabilities.drop[]
 		securityContext.seccompProfile @seccompProfile
-		securityContext.procMount = Default
+		securityContext.procMount
 	`,
 	"keyRef": `
 		name

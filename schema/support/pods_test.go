@@ -36,7 +36,7 @@ var podTests = []struct{ field, dir, test string }{
 	{"hostNetwork", "cmd/internal/conformance", "hostNamespaces"},
 	{"hostPID", "cmd/internal/conformance", "hostNamespaces"},
 	{"hostIPC", "cmd/internal/conformance", "hostNamespaces"},
-	{"hostUsers", "nodeagent/runtime/containerd", "TestNamespaces"},
+	{"hostUsers", "cmd/internal/conformance", "ownUsers"},
 	{"shareProcessNamespace", "cmd/internal/conformance", "sharedNamespaces"},
 	{"hostname", "cmd/internal/conformance", "names"},
 	{"hostnameOverride", "cmd/internal/conformance", "names"},
@@ -81,6 +81,7 @@ var podTests = []struct{ field, dir, test string }{
 	{"containers[].stdinOnce", "nodeagent/server", "TestAttach"},
 	{"containers[].tty", "nodeagent/server", "TestExec"},
 	{"containers[].securityContext", "cmd/internal/conformance", "security"},
+	{"containers[].securityContext.procMount", "cmd/internal/conformance", "unmaskedProc"},
 	{"containers[].restartPolicy", "cmd/internal/conformance", "restarts"},
 	{"containers[].restartPolicyRules[].action", "cmd/internal/conformance", "restartAll"},
 }

@@ -62,6 +62,9 @@ func place(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(dir, 0o711); err != nil { // for pods with users of their own
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		mounts, err := os.ReadFile("/proc/self/mounts")
 		if err != nil || strings.Contains(string(mounts), dir+"/") {

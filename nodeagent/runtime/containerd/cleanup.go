@@ -27,6 +27,9 @@ func (r *Runtime) Cleanup(ctx context.Context, withImages bool) error {
 	if err := r.sweepShims(ctx); err != nil {
 		return err
 	}
+	if err := r.removeMapped(); err != nil {
+		return err
+	}
 	if err := r.removeLeases(ctx); err != nil {
 		return err
 	}

@@ -53,6 +53,9 @@ func startDaemon() {
 	if daemon.err != nil {
 		return
 	}
+	if daemon.err = os.Chmod(daemon.dir, 0o711); daemon.err != nil { // for pods with users of their own
+		return
+	}
 	daemon.address, daemon.err = StartPrivate(context.Background(), PrivateConfig{
 		Dir: filepath.Join(daemon.dir, "c"), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})

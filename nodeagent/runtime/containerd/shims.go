@@ -94,7 +94,7 @@ const sweepEvery = time.Minute
 func (r *Runtime) keepSweeping(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.sweepCgroups()
-		if err := errors.Join(r.sweepShims(ctx), r.sweepLeases(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(r.sweepMapped(), r.sweepShims(ctx), r.sweepLeases(ctx)); err != nil && ctx.Err() == nil {
 			r.log.Warn("what containerd forgot not removed", "error", err)
 		}
 		_ = pause(ctx, sweepEvery)

@@ -48,6 +48,9 @@ func buildSpec(c rt.Container, img image, who runAs, m machine, devices []specs.
 			RootfsPropagation: rootPropagation(c.Mounts),
 		},
 	}
+	if c.Namespaces.User != "" {
+		inUsers(spec, c.Namespaces)
+	}
 	if adj := c.Resources.OOMScoreAdj; adj != 0 {
 		adj = max(adj, m.oomFloor)
 		spec.Process.OOMScoreAdj = &adj

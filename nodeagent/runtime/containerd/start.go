@@ -72,6 +72,12 @@ func (r *Runtime) spec(ctx context.Context, c rt.Container, img image) (*specs.S
 			return nil, fmt.Errorf("list the machine's devices: %w", err)
 		}
 	}
+	if c.Namespaces.User != "" {
+		if err := withinUsers(who, c.Namespaces.Users); err != nil {
+			return nil, err
+		}
+		c.Mounts = mapSources(c.Mounts, r.mappedDir(), c.ID)
+	}
 	spec := buildSpec(c, img, who, r.machine, devices)
 	if c.Security.Seccomp.Profile != "" && spec.Linux.Seccomp != nil {
 		if spec.Linux.Seccomp, err = readSeccomp(c.Security.Seccomp.Profile); err != nil {
@@ -124,6 +130,10 @@ func (r *Runtime) createHeld(ctx context.Context, c rt.Container, img image, spe
 		return fmt.Errorf("start %s: %w", c.ID, err)
 	}
 	mounts, err := root()
+	if err == nil && c.Namespaces.User != "" {
+		defer func() { err = errors.Join(err, r.dropMapped(c.ID)) }()
+		mounts, err = r.mapMounts(c, mounts)
+	}
 	if err != nil {
 		return err
 	}
@@ -143,8 +153,10 @@ func (r *Runtime) createRecord(ctx context.Context, c rt.Container, img image, s
 		Snapshotter: r.cfg.Snapshotter, SnapshotKey: c.ID,
 		Runtime: containers.RuntimeInfo{Name: shim},
 	}
-	if r.cfg.OCIRuntime != "runc" {
-		record.Runtime.Options, err = typeurl.MarshalAny(&options.Options{BinaryName: r.cfg.OCIRuntime})
+	if r.cfg.OCIRuntime != "runc" || c.Namespaces.User != "" {
+		// Whose the pipes of its outputs are, which it may open by /dev/stdout.
+		root := c.Namespaces.FirstUser
+		record.Runtime.Options, err = typeurl.MarshalAny(&options.Options{BinaryName: r.cfg.OCIRuntime, IoUid: root, IoGid: root})
 		if err != nil {
 			return fmt.Errorf("start %s: encode runtime options: %w", c.ID, err)
 		}

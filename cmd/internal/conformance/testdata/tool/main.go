@@ -115,6 +115,12 @@ func run(name string, args []string) error {
 		return err
 	case "mkdir":
 		return os.Mkdir(args[0], 0o755)
+	case "nest": // a /proc for a container within this one
+		inner := exec.Command("/proc/self/exe", "proc", args[0])
+		inner.Stdout, inner.SysProcAttr = os.Stdout, nested
+		return inner.Run()
+	case "proc":
+		return syscall.Mount("proc", args[0], "proc", 0, "")
 	case "ps":
 		stats, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, file := range stats {
@@ -165,6 +171,12 @@ func add(file, text string) error {
 	defer f.Close()
 	_, err = io.WriteString(f, text+"\n")
 	return err
+}
+
+// nested makes a user namespace and what takes another /proc.
+var nested = &syscall.SysProcAttr{
+	Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
+	UidMappings: []syscall.SysProcIDMap{{Size: 1}}, GidMappings: []syscall.SysProcIDMap{{Size: 1}},
 }
 
 // serve answers HTTP at a port, with what headers say, and gRPC's health check.
