@@ -53,10 +53,15 @@ func (k *keeper) start() {
 		k.t.Fatal(err)
 	}
 	k.Manager = m
+	k.run()
+}
+
+// run runs the Manager.
+func (k *keeper) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := m.Run(ctx); err != nil {
+		if err := k.Manager.Run(ctx); err != nil {
 			k.t.Error(err)
 		}
 	})

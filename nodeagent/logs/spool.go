@@ -20,6 +20,8 @@ type spool struct {
 	freed int64 // bytes at its beginning whose space was given back
 
 	closed atomic.Bool // nobody writes to it any more
+	lost   atomic.Bool // events were, so that the end may have been missed
+	made   time.Time   // when it was made for a container that is about to start; zero: it was found
 }
 
 // openSpool opens the spool of a container that is about to start, or, with
@@ -30,6 +32,9 @@ func openSpool(path string, w *watcher, wake func(), found bool) (*spool, error)
 		flags |= os.O_CREATE
 	}
 	s := &spool{path: path}
+	if !found {
+		s.made = time.Now()
+	}
 	// Events come from the moment of the watch on, so that a writer that ends
 	// before it is looked for is seen to end, or not found.
 	if !found {
@@ -40,9 +45,12 @@ func openSpool(path string, w *watcher, wake func(), found bool) (*spool, error)
 		s.f = f
 	}
 	var err error
-	s.watch, err = w.add(path, func(closed bool) {
-		if closed {
+	s.watch, err = w.add(path, func(e event) {
+		if e.closed {
 			s.closed.Store(true)
+		}
+		if e.lost {
+			s.lost.Store(true)
 		}
 		wake()
 	})
@@ -67,6 +75,15 @@ func (s *spool) resume() error {
 		return fmt.Errorf("open spool: %w", err)
 	}
 	return nil
+}
+
+// startsWithin is how long a container may take from the making of its spools
+// to its start. A young spool to which nobody writes may be of one that has yet
+// to start.
+const startsWithin = 10 * time.Minute
+
+func (s *spool) isYoung(now time.Time) bool {
+	return !s.made.IsZero() && now.Sub(s.made) < startsWithin
 }
 
 func (s *spool) close() error {

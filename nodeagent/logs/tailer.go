@@ -111,8 +111,9 @@ func (t *tailer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.asked:
-			t.lookForWriters()
+			t.lookForWriters(func(*spool) bool { return true })
 		case <-t.awake:
+			t.makeUpForLost()
 		}
 		done, err := t.turn(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -151,14 +152,47 @@ func (t *tailer) rest(ctx context.Context, pause time.Duration) bool {
 	return true
 }
 
-// lookForWriters opens the spools anew, which finds out whether anybody has
-// them open for writing besides ourselves.
-func (t *tailer) lookForWriters() {
+// makeUpForLost looks whether an end was missed, where events were lost. Of a
+// container that may be about to start it looks again later.
+func (t *tailer) makeUpForLost() {
+	t.lookForWriters(func(s *spool) bool { return s.lost.Load() && !s.closed.Load() })
+	for _, s := range t.spools {
+		if s == nil || !s.lost.Load() || !s.closed.Load() {
+			continue
+		}
+		if t.mayStart() {
+			s.closed.Store(false)
+			time.AfterFunc(lookAgain, t.wake)
+			continue
+		}
+		s.lost.Store(false)
+	}
+}
+
+// mayStart reports whether the container may have yet to start.
+func (t *tailer) mayStart() bool {
 	for i, s := range t.spools {
 		if s == nil {
 			continue
 		}
-		freed := s.freed
+		if size, _, err := s.state(); err != nil || size > 0 || t.rec.read[i] > 0 || !s.isYoung(time.Now()) {
+			return false
+		}
+	}
+	return true
+}
+
+// lookAgain is how long a spool that nobody has written to yet is left alone.
+const lookAgain = time.Minute
+
+// lookForWriters opens some spools anew, which finds out whether anybody has
+// them open for writing besides ourselves.
+func (t *tailer) lookForWriters(wanted func(*spool) bool) {
+	for i, s := range t.spools {
+		if s == nil || !wanted(s) {
+			continue
+		}
+		freed, made := s.freed, s.made
 		err := s.close()
 		fresh, openErr := openSpool(s.path, t.m.watcher, t.wake, true)
 		if err = errors.Join(err, openErr); err != nil {
@@ -168,7 +202,10 @@ func (t *tailer) lookForWriters() {
 			s.closed.Store(true)
 			continue
 		}
-		fresh.freed = freed
+		fresh.freed, fresh.made = freed, made
+		if s.lost.Load() && fresh.closed.Load() {
+			fresh.lost.Store(true)
+		}
 		t.mu.Lock()
 		t.spools[i] = fresh
 		t.mu.Unlock()

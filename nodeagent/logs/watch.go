@@ -25,7 +25,13 @@ type watcher struct {
 type watch struct {
 	w      *watcher
 	id     int32
-	notify func(closed bool) // closed: a writer has closed it. Must not block.
+	notify func(event) // must not block
+}
+
+// event is what happened to a file: something was written, or more.
+type event struct {
+	closed bool // a writer has closed it
+	lost   bool // the kernel did not keep what happened
 }
 
 const watched = unix.IN_MODIFY | unix.IN_CLOSE_WRITE
@@ -38,7 +44,7 @@ func newWatcher() (*watcher, error) {
 	return &watcher{fd: fd, f: os.NewFile(uintptr(fd), "inotify"), watches: map[int32]*watch{}}, nil
 }
 
-func (w *watcher) add(path string, notify func(closed bool)) (*watch, error) {
+func (w *watcher) add(path string, notify func(event)) (*watch, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	id, err := unix.InotifyAddWatch(w.fd, path, watched)
@@ -96,12 +102,12 @@ func (w *watcher) deliver(events []byte) {
 		events = events[unix.SizeofInotifyEvent+name:]
 		if mask&unix.IN_Q_OVERFLOW != 0 {
 			for _, e := range w.watches {
-				e.notify(false)
+				e.notify(event{lost: true})
 			}
 			continue
 		}
 		if e := w.watches[id]; e != nil {
-			e.notify(mask&unix.IN_CLOSE_WRITE != 0)
+			e.notify(event{closed: mask&unix.IN_CLOSE_WRITE != 0})
 		}
 	}
 }

@@ -1,0 +1,70 @@
+package logs
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// overflow makes the kernel lose events: nobody reads them yet, and no two in
+// a row are alike.
+func overflow(t *testing.T, a, b *shim) {
+	t.Helper()
+	data, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	most, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || most > 1<<20 {
+		t.Skipf("the kernel keeps %s events, %v", data, err)
+	}
+	for range most/2 + 1 {
+		a.write(0, "a\n")
+		b.write(0, "b\n")
+	}
+}
+
+// idle is a keeper whose Manager does not run yet.
+func idle(t *testing.T) *keeper {
+	t.Helper()
+	k := newKeeper(t)
+	k.stop()
+	m, err := New(k.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Manager = m
+	return k
+}
+
+// TestEventsLost: the end of a container is known although the kernel lost the
+// event of it, and so is what it wrote; those that run on, and those that have
+// yet to start, are left alone.
+func TestEventsLost(t *testing.T) {
+	k := idle(t)
+	ends, runs, starts := container(0), container(1), container(2)
+	ends.Name, runs.Name, starts.Name = "ends", "runs", "starts"
+	a, b := k.open(ends), k.open(runs)
+	if _, err := k.Open(starts); err != nil {
+		t.Fatal(err)
+	}
+	overflow(t, a, b)
+	a.write(0, "last\n")
+	a.close()
+	k.run()
+	k.ended(ends)
+	if got := k.read(ends, Options{Tail: 1}); got != "last\n" {
+		t.Errorf("the last line is %q", got)
+	}
+	for _, c := range []Container{runs, starts} {
+		s := b
+		if c == starts {
+			s = k.open(c)
+		}
+		s.write(0, "more\n")
+		k.await("written", func() bool { return k.read(c, Options{Tail: 1}) == "more\n" })
+		s.close()
+		k.ended(c)
+	}
+}
