@@ -125,6 +125,9 @@ func (c Change) ownWrites() ([]registry.Write, error) {
 	case Create:
 		return []registry.Write{{Create: c.stamped(), Also: c.record}}, nil
 	case Update:
+		if c.Release {
+			return []registry.Write{{Update: c.Object}, {Raw: &remove}}, nil
+		}
 		return []registry.Write{{Update: c.stamped(), Also: c.record}}, nil
 	case Replace:
 		return []registry.Write{{Delete: &registry.Deletion{Key: c.Key, UID: c.UID}}}, nil

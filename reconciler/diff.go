@@ -71,7 +71,7 @@ func Diff(in Input) (*Plan, error) {
 		if declared, ok := in.Desired[key]; ok {
 			err = plan.want(in, key, declared)
 		} else if owned, ok := in.Inventory[key]; ok && in.Read[owned.Source] {
-			plan.drop(in, key, owned)
+			err = plan.drop(in, key, owned)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("diff %s: %w", key, err)
@@ -213,7 +213,7 @@ func (p *Plan) unchanged(c Change, owned Owned) {
 
 // drop plans the end of an object that its source no longer declares. One that
 // was replaced by another of the same name is somebody else's.
-func (p *Plan) drop(in Input, key schema.Key, owned Owned) {
+func (p *Plan) drop(in Input, key schema.Key, owned Owned) error {
 	c := Change{Action: Delete, Key: key, Source: owned.Source, Place: owned.Entry.place(owned.Source), UID: owned.Entry.UID}
 	live := in.Live(key)
 	switch {
@@ -223,10 +223,13 @@ func (p *Plan) drop(in Input, key schema.Key, owned Owned) {
 		c.Action = Forget
 	case live.GetDeletionTimestamp() != nil, registry.Undeletable(key):
 		c.Action = Forget
+	case Kept(key):
+		return p.release(in, c, live, owned)
 	default:
 		c.Protected = protects(live)
 	}
 	p.Changes = append(p.Changes, c)
+	return nil
 }
 
 func entryOf(item manifests.Item) Entry {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
@@ -27,6 +28,14 @@ func merge(before, declared []byte, live schema.Object, defaults func(schema.Obj
 	}
 	if before == nil {
 		before = declared
+	}
+	if declared, err = keepOthers(before, declared); err != nil {
+		return nil, err
+	}
+	if node, ok := live.(*corev1.Node); ok {
+		if before, declared, err = shareTaints(before, declared, node); err != nil {
+			return nil, err
+		}
 	}
 	patch, err := strategicpatch.CreateThreeWayMergePatch(before, declared, current, meta, true)
 	if err != nil {
@@ -53,4 +62,34 @@ func merge(before, declared []byte, live schema.Object, defaults func(schema.Obj
 		return nil, nil
 	}
 	return out, nil
+}
+
+// keepOthers is what is declared, with empty labels and annotations where those
+// that were declared before are gone: Kubernetes' merge takes a map that is
+// missing for the end of all that is in it, whoever put it there.
+func keepOthers(before, declared []byte) ([]byte, error) {
+	if bytes.Equal(before, declared) {
+		return declared, nil
+	}
+	var was, is map[string]any
+	if err := json.Unmarshal(before, &was); err != nil {
+		return nil, fmt.Errorf("read what was declared: %w", err)
+	}
+	if err := json.Unmarshal(declared, &is); err != nil {
+		return nil, fmt.Errorf("read what is declared: %w", err)
+	}
+	metadata, ok := is["metadata"].(map[string]any)
+	if !ok {
+		return declared, nil
+	}
+	changed := false
+	for _, name := range []string{"labels", "annotations"} {
+		if dig(was, "metadata", name) != nil && metadata[name] == nil {
+			metadata[name], changed = map[string]any{}, true
+		}
+	}
+	if !changed {
+		return declared, nil
+	}
+	return json.Marshal(is)
 }

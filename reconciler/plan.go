@@ -44,12 +44,16 @@ type Change struct {
 	// Drift is set when git did not change: somebody else changed the object.
 	Drift bool
 
+	// Release is set when an update takes back what the source had set of an
+	// object that stays without it: see Kept.
+	Release bool
+
 	// Protected is set when the change ends an object that may not be deleted
 	// without approval.
 	Protected bool
 
-	// Entry is what the inventory says after the change; for Delete and Forget
-	// it is removed.
+	// Entry is what the inventory says after the change; for Delete and Forget,
+	// and for a Release, it is removed.
 	Entry Entry
 
 	item     *manifests.Item

@@ -74,8 +74,8 @@ func (c *computation) change(change reconciler.Change) {
 	case schema.ReplicationControllers.Resource:
 		c.controller(change, live)
 	case schema.Nodes.Resource:
-		if change.Action == reconciler.Delete {
-			c.drain(change.Key.Name)
+		if after, ok := change.Object.(*corev1.Node); ok && change.Action == reconciler.Update {
+			c.drain(after, newNoExecute(live, after))
 		}
 	case schema.Namespaces.Resource:
 		if change.Action == reconciler.Delete {
@@ -196,12 +196,38 @@ func podOf(rc *corev1.ReplicationController, i int) *corev1.Pod {
 	return pod
 }
 
-// drain moves the pods of a node that goes: those of a controller are made
-// again, others end with it.
-func (c *computation) drain(node string) {
+// newNoExecute are the taints of a node that end pods and that it has not now.
+func newNoExecute(live schema.Object, after *corev1.Node) []corev1.Taint {
+	var before []corev1.Taint
+	if node, ok := live.(*corev1.Node); ok {
+		before = node.Spec.Taints
+	}
+	return slices.DeleteFunc(slices.Clone(after.Spec.Taints), func(t corev1.Taint) bool {
+		return t.Effect != corev1.TaintEffectNoExecute ||
+			slices.ContainsFunc(before, func(b corev1.Taint) bool { return schema.SameTaint(&b, &t) && b.Value == t.Value })
+	})
+}
+
+// staysUnder reports whether a pod is not ended by taints, now or later.
+func staysUnder(pod *corev1.Pod, taints []corev1.Taint) bool {
+	if pod.Annotations[schema.MirrorAnnotation] != "" {
+		return true
+	}
+	for i := range taints {
+		j := slices.IndexFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool { return schema.Tolerates(t, &taints[i]) })
+		if j < 0 || pod.Spec.Tolerations[j].TolerationSeconds != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// drain moves the pods that taints end off a node: those of a controller are
+// made again, others are not.
+func (c *computation) drain(node *corev1.Node, taints []corev1.Taint) {
 	for _, pod := range c.pods {
 		key := schema.Pods.Key(pod.Namespace, pod.Name)
-		if pod.Spec.NodeName != node || c.gone[key] {
+		if pod.Spec.NodeName != node.Name || c.gone[key] || staysUnder(pod, taints) {
 			continue
 		}
 		ref := metav1.GetControllerOfNoCopy(pod)

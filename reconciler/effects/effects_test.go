@@ -146,3 +146,40 @@ func TestParseNodes(t *testing.T) {
 		}
 	}
 }
+
+// TestTaintedNode gives a node a taint that ends the pods on it.
+func TestTaintedNode(t *testing.T) {
+	node := func(spec string) string {
+		return "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nspec: {" + spec + "}\n"
+	}
+	before, after := node("unschedulable: false"), node("taints: [{key: team, effect: NoExecute}]")
+	base := reconciler.DeclaredBase(set(t, before))
+	nodes, err := ParseNodes("1x1cpu,1Gi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	base.Objects[schema.Nodes.Key("", nodes[0].Name)] = nodes[0]
+	yes, seconds := true, int64(60)
+	for name, change := range map[string]func(*corev1.Pod){
+		"owned": func(p *corev1.Pod) {
+			p.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicationController", Name: "web", UID: "web", Controller: &yes}}
+		},
+		"alone": func(*corev1.Pod) {},
+		"later": func(p *corev1.Pod) {
+			p.Spec.Tolerations = []corev1.Toleration{{Key: "team", Operator: "Exists", TolerationSeconds: &seconds}}
+		},
+		"always": func(p *corev1.Pod) { p.Spec.Tolerations = []corev1.Toleration{{Key: "team", Operator: "Exists"}} },
+		"mirror": func(p *corev1.Pod) { p.Annotations = map[string]string{schema.MirrorAnnotation: "x"} },
+	} {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name)}, Spec: corev1.PodSpec{NodeName: "n1"}}
+		change(pod)
+		base.Objects[schema.Pods.Key("default", name)] = pod
+	}
+	plan, err := base.Plan(reconciler.Rules{}, set(t, after))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&reconciler.Effects{Deleted: 2, Moved: 1, Scheduled: true}, Compute(plan, base, nil)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}

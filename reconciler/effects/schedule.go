@@ -26,11 +26,7 @@ func (c *computation) nodesAfter(plan *reconciler.Plan) []*corev1.Node {
 	}
 	for _, change := range plan.Changes {
 		node, ok := change.Object.(*corev1.Node)
-		switch {
-		case change.Key.Resource != schema.Nodes.Resource:
-		case change.Action == reconciler.Delete:
-			delete(byName, change.Key.Name)
-		case ok && change.Action == reconciler.Update:
+		if ok && change.Action == reconciler.Update {
 			byName[node.Name] = node
 		}
 	}

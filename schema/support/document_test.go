@@ -89,6 +89,8 @@ func supported(t *testing.T, words []string) string {
 		return "with all below it"
 	case words[0] == "!ipv6":
 		return "IPv4 only"
+	case words[0] == "!system":
+		return "but none of `" + system + "`, which the control plane sets itself"
 	}
 	t.Errorf("no words for %q", words)
 	return ""

@@ -10,6 +10,9 @@ var data = map[string]string{
 	`,
 	"nodes": `
 		metadata @meta
+		spec.taints[].key !system
+		spec.taints[].value
+		spec.taints[].effect
 		spec.unschedulable
 	`,
 	"serviceaccounts": `
@@ -216,6 +219,7 @@ var fragments = map[string]string{
 		tolerations[].operator
 		tolerations[].value
 		tolerations[].effect
+		tolerations[].tolerationSeconds
 		imagePullSecrets[].name
 		hostNetwork
 		hostname

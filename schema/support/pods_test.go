@@ -28,6 +28,7 @@ var podTests = []struct{ field, dir, test string }{
 	{"resources", "nodeagent", "TestPodResources"},
 	{"nodeSelector", "reconciler/scheduler", "TestSchedule"},
 	{"tolerations", "reconciler/scheduler", "TestTaints"},
+	{"tolerations[].tolerationSeconds", "reconciler/controller/eviction", "TestTolerationSeconds"},
 	{"nodeName", "reconciler/scheduler", "TestSchedule"},
 	{"schedulerName", "schema/support", "TestEveryFieldIsSupportedOrRefused"},
 	{"priority", "schema/support", "TestEveryFieldIsSupportedOrRefused"},

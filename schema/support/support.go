@@ -21,11 +21,16 @@ type Field struct {
 	whole    bool              // everything below is supported
 	values   []string          // the only values supported; nil for all
 	noIPv6   bool
+	noSystem bool
 }
 
 // Everything supports whatever is asked of it. Readers go on with it below a
 // field that they have refused.
 var Everything = &Field{whole: true}
+
+// Instead says what to do in place of declaring a field of that name, which
+// Kubernetes lets no manifest declare; "" for all other fields.
+func Instead(name string) string { return instead[name] }
 
 // Names of the children that are not fields: any key of a map, items of a list.
 const (
@@ -60,7 +65,7 @@ func (f *Field) Allows(value string) bool {
 	if f == nil {
 		return false
 	}
-	if f.noIPv6 && strings.Contains(value, ":") {
+	if f.noIPv6 && strings.Contains(value, ":") || f.noSystem && strings.HasPrefix(value, system) {
 		return false
 	}
 	return f.values == nil || slices.Contains(f.values, value)
@@ -76,10 +81,15 @@ func (f *Field) Values() []string {
 }
 
 // Limited reports whether only some values are supported.
-func (f *Field) Limited() bool { return f != nil && (f.values != nil || f.noIPv6) }
+func (f *Field) Limited() bool { return f != nil && (f.values != nil || f.noIPv6 || f.noSystem) }
+
+// system begins the keys of taints that the control plane gives to nodes and
+// takes from them by itself.
+const system = "node.kubernetes.io/"
 
 // parse reads the tables of fields.go. A line is a path; "= a b" after it
 // limits the values ("-" is the empty one), "!ipv6" refuses IPv6 addresses,
+// "!system" what the control plane alone says of nodes,
 // "@name" puts a fragment below it, "**" supports all that is below.
 func parse(data, fragments map[string]string) map[string]*Field {
 	out := make(map[string]*Field, len(data))
@@ -108,6 +118,8 @@ func (f *Field) annotate(words []string, fragments map[string]string) {
 			f.whole = true
 		case w == "!ipv6":
 			f.noIPv6 = true
+		case w == "!system":
+			f.noSystem = true
 		case w == "=":
 			f.values = slices.Clone(words[i+1:])
 			if j := slices.Index(f.values, "-"); j >= 0 {

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"iter"
 	"maps"
 	"slices"
 
@@ -75,26 +74,14 @@ func (c *Checks) Check(sets []*manifests.Set, inventory reconciler.Inventory) ma
 		}
 	}
 	c.checker.Declare(sets...)
-	c.checker.SetNodes(staying(maps.Values(c.nodes), inventory, sets))
+	c.checker.SetNodes(slices.Collect(maps.Values(c.nodes)))
 	return c.checker.Findings()
 }
 
-// staying are the nodes but for those that their sources no longer declare.
-func staying(nodes iter.Seq[*corev1.Node], inventory reconciler.Inventory, sets []*manifests.Set) []*corev1.Node {
-	var out []*corev1.Node
-	for node := range nodes {
-		key := schema.Nodes.Key("", node.Name)
-		if owned, ok := inventory[key]; !ok || !goes(key, owned, sets) {
-			out = append(out, node)
-		}
-	}
-	return out
-}
-
 // goes reports whether one of the sets is of the source that applied an object
-// and none declares it.
+// and none declares it, so that it will be deleted.
 func goes(key schema.Key, owned reconciler.Owned, sets []*manifests.Set) bool {
-	return slices.ContainsFunc(sets, func(s *manifests.Set) bool { return s.Source == owned.Source }) &&
+	return !reconciler.Kept(key) && slices.ContainsFunc(sets, func(s *manifests.Set) bool { return s.Source == owned.Source }) &&
 		!slices.ContainsFunc(sets, func(s *manifests.Set) bool { _, stays := s.Find(key); return stays })
 }
 

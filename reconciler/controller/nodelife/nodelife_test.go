@@ -53,6 +53,20 @@ func TestRegistration(t *testing.T) {
 		if diff := cmp.Diff(wantLabels, w.Get(schema.Nodes.Key("", "n1")).GetLabels()); diff != "" {
 			t.Errorf("labels (-want +got):\n%s", diff)
 		}
+		w.Change(schema.Nodes.Key("", "declared"), func(obj schema.Object) { obj.SetLabels(map[string]string{"disk": "tape"}) })
+		report := func() {
+			w.Report("declared", true, func(n *corev1.Node) { n.Labels = map[string]string{"disk": "ssd", "zone": "a"} })
+		}
+		report()
+		wantLabels = map[string]string{"disk": "tape", "zone": "a", "kubernetes.io/hostname": "declared"}
+		if diff := cmp.Diff(wantLabels, w.Get(schema.Nodes.Key("", "declared")).GetLabels()); diff != "" {
+			t.Errorf("labels of one that was declared (-want +got):\n%s", diff)
+		}
+		w.Change(schema.Nodes.Key("", "declared"), func(obj schema.Object) { delete(obj.GetLabels(), "zone") })
+		report()
+		if labels := w.Get(schema.Nodes.Key("", "declared")).GetLabels(); labels["zone"] != "" {
+			t.Errorf("a label that was taken away is back: %v", labels)
+		}
 		w.Delete(schema.Nodes.Key("", "early"), nil)
 		if diff := cmp.Diff([]string{"10.8.1.0_24", "10.8.2.0_24"}, w.Keys(schema.PodCIDRsPrefix)); diff != "" {
 			t.Errorf("claims after a node is gone (-want +got):\n%s", diff)

@@ -26,6 +26,8 @@ func (l *life) reconcile(ctx context.Context, key schema.Key) error {
 		return l.freeClaims(ctx, key)
 	case node.Spec.PodCIDR == "":
 		return l.assign(ctx, node)
+	case status != nil && node.Labels[corev1.LabelHostname] == "":
+		return l.label(ctx, node, status)
 	}
 	if err := l.claimOwn(ctx, node); err != nil {
 		return err
@@ -58,6 +60,22 @@ func nodeLabels(status *corev1.Node) map[string]string {
 	maps.DeleteFunc(labels, func(_, v string) bool { return v == "" })
 	maps.Copy(labels, status.Labels)
 	return labels
+}
+
+// label gives a node that was declared before its agent reported the labels of
+// the agent that it does not have. That of the host's name, which every node has,
+// says that this was done: what somebody takes away later stays away.
+func (l *life) label(ctx context.Context, node, status *corev1.Node) error {
+	changed := node.DeepCopy()
+	changed.Labels = nodeLabels(status)
+	maps.Copy(changed.Labels, node.Labels)
+	if changed.Labels[corev1.LabelHostname] == "" {
+		changed.Labels[corev1.LabelHostname] = node.Name
+	}
+	if _, err := l.Writer.Commit(ctx, registry.Write{Update: changed}); err != nil {
+		return fmt.Errorf("label node %s: %w", node.Name, err)
+	}
+	return nil
 }
 
 // assign gives a range to a node that was declared without one, and the labels
