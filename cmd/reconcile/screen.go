@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evenkeel/evenkeel/cmd/internal/command"
@@ -26,6 +27,7 @@ import (
 type screen struct {
 	node   node.Flags
 	places []string
+	down   string // the command that removes all
 	began  time.Time
 
 	kubeconfig string // "" where no API is served
@@ -37,8 +39,9 @@ type screen struct {
 	told  bool // where to look
 }
 
-func newScreen(w io.Writer, n node.Flags, places []string, kubeconfig string) *screen {
-	return &screen{w: w, node: n, places: places, kubeconfig: kubeconfig, began: time.Now(), shown: map[string]string{}}
+func newScreen(cmd *cobra.Command, n node.Flags, places []string, kubeconfig string) *screen {
+	down := os.Args[0] + " down" + node.PlaceArgs(cmd)
+	return &screen{w: cmd.OutOrStdout(), node: n, places: places, down: down, kubeconfig: kubeconfig, began: time.Now(), shown: map[string]string{}}
 }
 
 func (s *screen) printf(format string, args ...any) {
@@ -173,7 +176,7 @@ func (s *screen) allReady(r status.Report, mirror *registry.Mirror) {
 	if s.kubeconfig != "" {
 		s.printf("  kubectl  kubectl --kubeconfig %s get pods -A\n", s.kubeconfig)
 	}
-	s.printf("  stop     Ctrl-C leaves the containers running; %s down%s removes all\n\n", os.Args[0], s.dataDirFlag())
+	s.printf("  stop     Ctrl-C leaves the containers running; %s removes all\n\n", s.down)
 }
 
 func (s *screen) dataDirFlag() string {
@@ -186,5 +189,5 @@ func (s *screen) dataDirFlag() string {
 func (s *screen) goodbye() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.printf("\nStopped. The containers run on. `%s up` takes them over, `%s down%s` removes them.\n", os.Args[0], os.Args[0], s.dataDirFlag())
+	s.printf("\nStopped. The containers run on. `%s up` takes them over, `%s` removes them.\n", os.Args[0], s.down)
 }

@@ -81,7 +81,7 @@ func (u *up) run(cmd *cobra.Command, places []string) error {
 	if err != nil {
 		return err
 	}
-	screen := newScreen(cmd.OutOrStdout(), u.node, places, u.control.API.Kubeconfig(u.node.DataDir))
+	screen := newScreen(cmd, u.node, places, u.control.API.Kubeconfig(u.node.DataDir))
 	screen.hello(n.Runtime())
 	err = u.serve(cmd.Context(), n, store, sources, screen, logger)
 	err = errors.Join(err, closeStore())

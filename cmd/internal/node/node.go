@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
@@ -92,6 +93,20 @@ func (f *Flags) AddPlaceFlags(cmd *cobra.Command) {
 	flags.StringVar(&f.OCIRuntime, "oci-runtime", "runc", "program that makes containers: runc or crun")
 }
 
+// PlaceArgs repeats those of the place flags that a command was given, each
+// after a space: what its `reconcile down` has to be given too.
+func PlaceArgs(cmd *cobra.Command) string {
+	places := &cobra.Command{}
+	(&Flags{}).AddPlaceFlags(places)
+	var args strings.Builder
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		if places.Flags().Lookup(flag.Name) != nil {
+			fmt.Fprintf(&args, " --%s %s", flag.Name, flag.Value)
+		}
+	})
+	return args.String()
+}
+
 // Complete fills in what the flags left out and checks them.
 func (f *Flags) Complete() error {
 	var err error
@@ -131,6 +146,9 @@ type Node struct {
 // cgroupRoot is the parent of the node's pods' cgroups.
 func (f *Flags) cgroupRoot() string { return "/evenkeel/" + f.Name }
 
+// podsDir has a directory for each node with this data directory.
+func (f *Flags) podsDir() string { return filepath.Join(f.DataDir, "pods") }
+
 func (f *Flags) privateDir() string { return filepath.Join(f.DataDir, "containerd") }
 
 // Open connects to containerd, the machine's own or else a private one, and
@@ -166,7 +184,7 @@ func (n *Node) openRest() error {
 	if n.network, err = network.New(cfg); err != nil {
 		return err
 	}
-	n.volumes, err = volume.New(volume.Config{Dir: filepath.Join(n.flags.DataDir, "pods", n.flags.Name), Logger: n.logger})
+	n.volumes, err = volume.New(volume.Config{Dir: filepath.Join(n.flags.podsDir(), n.flags.Name), Logger: n.logger})
 	return err
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,6 +26,9 @@ type Removed struct{ Containers, Pods int }
 // mounts, cgroups, addresses, rules, volumes and logs. The agent must not be
 // running. It does what it can and returns what it could not.
 func Remove(ctx context.Context, f Flags, grace time.Duration, logger *slog.Logger) (Removed, error) {
+	if err := f.checkName(); err != nil {
+		return Removed{}, err
+	}
 	n, err := Open(ctx, f, logger)
 	if err != nil {
 		return Removed{}, err
@@ -35,6 +40,26 @@ func Remove(ctx context.Context, f Flags, grace time.Duration, logger *slog.Logg
 		errs = append(errs, containerd.StopPrivate(ctx, f.privateDir()))
 	}
 	return removed, errors.Join(append(errs, f.removeFiles())...)
+}
+
+// checkName keeps a wrong node name from stopping the containerd of another
+// node, whose things nobody would find afterwards.
+func (f *Flags) checkName() error {
+	nodes, err := os.ReadDir(f.podsDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var others []string
+	for _, node := range nodes {
+		if node.Name() == f.Name {
+			return nil
+		}
+		others = append(others, node.Name())
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s holds nothing of node %s, but of %s: say --node-name %s", f.DataDir, f.Name, strings.Join(others, ", "), others[0])
 }
 
 func (n *Node) remove(ctx context.Context, grace time.Duration) (Removed, error) {
@@ -127,12 +152,12 @@ func (f *Flags) removeFiles() error {
 	var errs []error
 	for _, path := range []string{
 		filepath.Join(f.DataDir, "etcd"), filepath.Join(f.DataDir, "git"), filepath.Join(f.DataDir, "kubeconfig"), f.privateDir(),
-		filepath.Join(f.DataDir, "pods", f.Name), filepath.Join(f.DataDir, "images-"+f.Name+".json"),
+		filepath.Join(f.podsDir(), f.Name), filepath.Join(f.DataDir, "images-"+f.Name+".json"),
 		f.checkpointDir(), f.spoolDir(), filepath.Join(f.RunDir, "exec"),
 	} {
 		errs = append(errs, os.RemoveAll(path))
 	}
-	removeIfEmpty(filepath.Join(f.DataDir, "pods"))
+	removeIfEmpty(f.podsDir())
 	removeIfEmpty(filepath.Join(f.DataDir, "logs"))
 	removeIfEmpty(filepath.Dir(f.checkpointDir()))
 	removeIfEmpty(f.DataDir)
