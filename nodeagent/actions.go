@@ -137,6 +137,9 @@ func (w *worker) start(ctx context.Context, action Action) (holds bool, err erro
 	spec, err := w.agent.machine.containerFor(w.pod, c, action.Attempt, image, *w.prepared, w.agent.refs(), w.subPath)
 	spec.Round, spec.Note = action.Round, note{Hook: hasPostStart(c)}.String()
 	if err == nil {
+		if err := w.joinTarget(ctx, &spec); err != nil {
+			return true, w.failTarget(ctx, c.Name, err)
+		}
 		err = w.addTerminationLog(&spec, c)
 	}
 	if err == nil {
@@ -184,8 +187,8 @@ func (w *worker) addTerminationLog(spec *runtime.Container, c *corev1.Container)
 	return nil
 }
 
-// containerNamed returns a pod's container or init container; one that has
-// nothing but its name if the pod has none of it.
+// containerNamed returns a pod's container, init or ephemeral container; one
+// that has nothing but its name if the pod has none of it.
 func containerNamed(pod *corev1.Pod, name string) *corev1.Container {
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
@@ -193,6 +196,9 @@ func containerNamed(pod *corev1.Pod, name string) *corev1.Container {
 				return &list[i]
 			}
 		}
+	}
+	if c := ephemeralNamed(pod, name); c != nil {
+		return asContainer(c)
 	}
 	return &corev1.Container{Name: name}
 }

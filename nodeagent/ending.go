@@ -73,8 +73,10 @@ func endedForGood(pod *corev1.Pod, c *corev1.Container, last *runtime.Status, o 
 // stopInTurn stops what runs of a pod: all containers but sidecars at once,
 // and then the sidecars, the last one first, each when those before it have
 // ended. Without grace nothing waits (Kubernetes: "Termination with
-// sidecars").
+// sidecars"). Ephemeral containers are stopped at once, and nothing waits for
+// them.
 func (d *Decision) stopInTurn(pod *corev1.Pod, o Observed, reason string) {
+	d.stopEphemeral(o, reason)
 	var others, sidecars []*runtime.Status
 	last := -1
 	for i := range o.Containers {

@@ -31,7 +31,7 @@ func (w *worker) terminationMessage(ctx context.Context, c *runtime.Status) stri
 	if message == "" && c.ExitCode != 0 && spec.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError {
 		message = w.logTail(ctx, c, spec.TTY)
 	}
-	share := maxMessages / max(1, len(w.pod.Spec.InitContainers)+len(w.pod.Spec.Containers))
+	share := maxMessages / max(1, len(w.pod.Spec.InitContainers)+len(w.pod.Spec.Containers)+len(w.pod.Spec.EphemeralContainers))
 	if len(message) > share {
 		message = strings.ToValidUTF8(message[:share], "")
 	}

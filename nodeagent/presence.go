@@ -115,6 +115,8 @@ func stopsWhenCutOff(pod *corev1.Pod) bool {
 	return pod != nil && pod.Annotations[schema.CutOffAnnotation] == schema.CutOffStop
 }
 
+const cutOffReason = "the node is cut off, and the pod may soon run elsewhere"
+
 // stepCutOff stops what runs, to start it anew when the node is no longer cut
 // off and the pod still here.
 func stepCutOff(o Observed) Decision {
@@ -124,8 +126,9 @@ func stepCutOff(o Observed) Decision {
 			continue
 		}
 		d.Actions = append(d.Actions, Action{
-			Kind: Stop, ID: c.ID, Replace: true, Reason: "the node is cut off, and the pod may soon run elsewhere",
+			Kind: Stop, ID: c.ID, Replace: true, Reason: cutOffReason,
 		})
 	}
+	d.stopEphemeral(o, cutOffReason)
 	return d
 }

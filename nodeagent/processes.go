@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -72,6 +73,30 @@ func (w *worker) sharedProcesses(ctx context.Context) (path string, err error) {
 }
 
 func processNamespace(pid int) string { return fmt.Sprintf("/proc/%d/ns/pid", pid) }
+
+// process blocks until it is known which process a container is. One that this
+// process of the agent has just started is known by its first list.
+func (o *observer) process(ctx context.Context, podUID, id string) (pid int, err error) {
+	for asked := false; ; asked = true {
+		o.mu.Lock()
+		s, known := o.pods[podUID][id]
+		moved := o.moved
+		o.mu.Unlock()
+		switch {
+		case !known || s.State != runtime.Running:
+			return 0, errors.New("it has just ended")
+		case s.PID != 0:
+			return s.PID, nil
+		case !asked:
+			o.refresh()
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("find its process: %w", ctx.Err())
+		case <-moved:
+		}
+	}
+}
 
 // endSharedProcesses removes the holder of the process namespace.
 func (w *worker) endSharedProcesses(ctx context.Context) error {

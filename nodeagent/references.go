@@ -118,7 +118,8 @@ func refersTo(pod *corev1.Pod, refs map[schema.Key]bool) bool {
 	r := referral{pod: pod, refs: refs}
 	return slices.ContainsFunc(pod.Spec.ImagePullSecrets, func(s corev1.LocalObjectReference) bool { return r.secret(s.Name) }) ||
 		slices.ContainsFunc(pod.Spec.Volumes, r.volume) ||
-		slices.ContainsFunc(pod.Spec.InitContainers, r.container) || slices.ContainsFunc(pod.Spec.Containers, r.container)
+		slices.ContainsFunc(pod.Spec.InitContainers, r.container) || slices.ContainsFunc(pod.Spec.Containers, r.container) ||
+		slices.ContainsFunc(pod.Spec.EphemeralContainers, func(c corev1.EphemeralContainer) bool { return r.container(*asContainer(&c)) })
 }
 
 // referral looks for references of one pod.

@@ -158,5 +158,5 @@ func isUp(c *runtime.Status) bool { return c.State == runtime.Running || c.State
 
 // anyUp reports whether any container has one.
 func anyUp(o Observed) bool {
-	return slices.ContainsFunc(o.Containers, func(c runtime.Status) bool { return isUp(&c) })
+	return slices.ContainsFunc(o.all(), func(c runtime.Status) bool { return isUp(&c) })
 }

@@ -43,6 +43,9 @@ func Status(pod *corev1.Pod, o Observed, hostIP string, before corev1.PodStatus,
 	for i := range pod.Spec.Containers {
 		s.ContainerStatuses = append(s.ContainerStatuses, v.container(&pod.Spec.Containers[i], before.ContainerStatuses))
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		s.EphemeralContainerStatuses = append(s.EphemeralContainerStatuses, v.ephemeral(asContainer(&pod.Spec.EphemeralContainers[i])))
+	}
 	v.setPhase(&s)
 	s.Conditions = podConditions(pod, o, s, before.Conditions, now)
 	return s

@@ -16,7 +16,9 @@ type Observed struct {
 	Sandbox    bool               // namespaces and address are there
 	Prepared   bool               // so are volumes and files
 	IP         string             // pod address, or ""
-	Containers []runtime.Status   // all attempts that the runtime still has
+	Containers []runtime.Status   // all attempts that the runtime still has, but for those of ephemeral containers
+	Ephemeral  []runtime.Status   // ephemeral containers that the runtime still has
+	Begun      map[string]bool    // by name: ephemeral containers that are known to have been started
 	Stopping   map[string]bool    // by container ID: being stopped
 	Replaced   map[string]bool    // by container ID: stopped, or to be stopped, to be started anew
 	Hooks      map[string]bool    // by container ID: its postStart hook is not through
@@ -29,6 +31,14 @@ type Observed struct {
 	CutOff     bool               // the node is cut off, and the pod asks not to run then
 	Doom       *Doom              // why it must fail, or nil
 	Since      time.Time          // when the pod began to be active; zero: not yet
+}
+
+// all are the containers of every kind.
+func (o Observed) all() []runtime.Status {
+	if len(o.Ephemeral) == 0 {
+		return o.Containers
+	}
+	return slices.Concat(o.Containers, o.Ephemeral)
 }
 
 // Failure is an attempt that led to no container.
@@ -111,6 +121,7 @@ func Step(pod *corev1.Pod, o Observed, now time.Time) Decision {
 	}
 	d.checkRunning(pod, o)
 	d.advance(pod, o, now)
+	d.startEphemeral(pod, o, now)
 	d.removeOld(o)
 	return d
 }
@@ -139,6 +150,7 @@ func (d *Decision) advance(pod *corev1.Pod, o Observed, now time.Time) {
 // stopPast stops the containers of earlier rounds, in turn.
 func (d *Decision) stopPast(pod *corev1.Pod, o Observed, r rounds) {
 	past := o
+	past.Ephemeral = nil
 	past.Containers = slices.DeleteFunc(slices.Clone(o.Containers), func(c runtime.Status) bool { return !r.past(&c) })
 	from, cause := len(d.Actions), ""
 	if r.cause != nil {
@@ -165,7 +177,7 @@ func stepDown(pod *corev1.Pod, o Observed) Decision {
 		d.stopInTurn(pod, o, "pod is being deleted")
 		return d
 	}
-	for _, c := range o.Containers {
+	for _, c := range o.all() {
 		d.Actions = append(d.Actions, Action{Kind: Remove, ID: c.ID})
 	}
 	d.Actions = append(d.Actions, Action{Kind: Teardown}, Action{Kind: Report})
@@ -176,13 +188,13 @@ func stepDown(pod *corev1.Pod, o Observed) Decision {
 // for their logs and exit codes, until it is deleted.
 func stepEnded(pod *corev1.Pod, o Observed) Decision {
 	var d Decision
-	for _, c := range o.Containers {
+	for _, c := range o.all() {
 		if c.State == runtime.Created {
 			d.Actions = append(d.Actions, Action{Kind: Remove, ID: c.ID})
 		}
 	}
 	d.stopInTurn(pod, o, "pod has ended")
-	quiet := !slices.ContainsFunc(o.Containers, func(c runtime.Status) bool { return c.State != runtime.Exited })
+	quiet := !slices.ContainsFunc(o.all(), func(c runtime.Status) bool { return c.State != runtime.Exited })
 	if quiet && o.Sandbox {
 		d.Actions = append(d.Actions, Action{Kind: Teardown})
 	}

@@ -68,7 +68,7 @@ func (w *worker) stop(ctx context.Context, action Action, o Observed) {
 func (w *worker) newStop(action Action, o Observed, now time.Time) *stopJob {
 	job := &stopJob{worker: w, id: action.ID, pod: w.pod, podIP: o.IP, began: now, grace: w.grace(), first: true, signal: int(syscall.SIGTERM)}
 	var noted note
-	for _, c := range o.Containers {
+	for _, c := range o.all() {
 		if c.ID == action.ID {
 			job.container, noted = c.Name, noteOf(&c)
 			if c.StopSignal != 0 {

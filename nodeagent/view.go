@@ -168,7 +168,7 @@ func (v View) newest(pod *corev1.Pod, container string) (newest runtime.Status, 
 
 func (v View) containerStatus(uid types.UID, container string) corev1.ContainerStatus {
 	status, _ := v.a.publisher.last(uid)
-	for _, list := range [][]corev1.ContainerStatus{status.InitContainerStatuses, status.ContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{status.InitContainerStatuses, status.ContainerStatuses, status.EphemeralContainerStatuses} {
 		for _, c := range list {
 			if c.Name == container {
 				return c

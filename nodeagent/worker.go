@@ -215,7 +215,7 @@ func (w *worker) beginAnew() {
 	w.crashes = crashes{}
 	w.doom, w.ending = nil, time.Time{}
 	if !terminal(w.said.Phase) {
-		w.said = corev1.PodStatus{}
+		w.said = corev1.PodStatus{EphemeralContainerStatuses: w.said.EphemeralContainerStatuses} // they are not started again
 	}
 }
 
@@ -270,8 +270,9 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 	w.takePulled()
 	containers = w.takeInit(containers)
 	w.takeNotes(containers)
+	containers, ephemeral := partEphemeral(w.pod, containers)
 	o := Observed{
-		Containers: containers, Failures: w.failures, Replaced: w.replaced, IP: w.said.PodIP,
+		Containers: containers, Ephemeral: ephemeral, Begun: begun(w.said.EphemeralContainerStatuses), Failures: w.failures, Replaced: w.replaced, IP: w.said.PodIP,
 		Sandbox: w.sandbox != nil, Prepared: w.prepared != nil, CutOff: w.mustStop(time.Now()), Doom: w.doom,
 	}
 	if w.said.StartTime != nil {
@@ -289,7 +290,7 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 	w.pendingHooks(ctx, o)
 	w.agent.metrics.exits.Add(float64(w.crashes.observe(w.pod, containers)))
 	o.Crashes = w.crashes.counts()
-	o.Messages = w.terminationMessages(ctx, containers)
+	o.Messages = w.terminationMessages(ctx, o.all())
 	o.Health = w.probes.watch(ctx, w.pod, o)
 	w.shortenStops()
 	return o
