@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/support"
 	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
@@ -153,6 +154,9 @@ var quotedWord = regexp.MustCompile(`"([^"]+)"`)
 
 // suggest guesses what was meant by a value that is none of those that may be.
 func (r refusals) suggest(e *field.Error) string {
+	if instead := support.Instead(e.Field[strings.LastIndex(e.Field, ".")+1:]); instead != "" {
+		return instead
+	}
 	text, ok := textOf(e.BadValue)
 	if !ok || r.secret {
 		return ""

@@ -140,6 +140,11 @@ var data = map[string]string{
 	`,
 }
 
+// instead has the fields that cannot be declared, on Kubernetes neither.
+var instead = map[string]string{
+	"ephemeralContainers": "remove it, and add the container to the pod that runs: kubectl debug",
+}
+
 // fragments are parts that several kinds share.
 var fragments = map[string]string{
 	"meta": `

@@ -22,6 +22,7 @@ import (
 var podTests = []struct{ field, dir, test string }{
 	{"restartPolicy", "cmd/internal/conformance", "restarts"},
 	{"initContainers[]", "cmd/internal/conformance", "initAndSidecars"},
+	{"ephemeralContainers[]", "cmd/internal/conformance", "ephemeral"},
 	{"terminationGracePeriodSeconds", "cmd/internal/conformance", "hooksAndGrace"},
 	{"activeDeadlineSeconds", "cmd/internal/conformance", "deadline"},
 	{"readinessGates", "cmd/internal/conformance", "exactStatus"},
@@ -145,6 +146,8 @@ func (d *podDocument) field(typ reflect.Type, path string, f *Field) {
 	}
 	_, decodesItself := reflect.New(typ).Interface().(interface{ UnmarshalJSON([]byte) error })
 	switch {
+	case Instead(path) != "":
+		d.row(path+"[]", nil, "by `kubectl debug` alone, else as `containers[]`")
 	case f == nil:
 		fmt.Fprintf(&d.rows, "| `%s` | refused | |\n", path)
 	case path == "initContainers":

@@ -28,6 +28,10 @@ type Field struct {
 // field that they have refused.
 var Everything = &Field{whole: true}
 
+// Instead says what to do in place of declaring a field of that name, which
+// Kubernetes lets no manifest declare; "" for all other fields.
+func Instead(name string) string { return instead[name] }
+
 // Names of the children that are not fields: any key of a map, items of a list.
 const (
 	anyKey   = "*"
