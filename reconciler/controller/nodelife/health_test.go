@@ -42,6 +42,8 @@ func TestJudge(t *testing.T) {
 		"two of three, one of them before": {nodes{"a": well, "b": gone(time.Second), "c": lost}, nodelife.Verdict{Taints: map[string]string{"b": unreachable, "c": unreachable}, Again: 4 * time.Second}},
 		"half of four":                     {nodes{"a": well, "b": well, "c": gone(0), "d": gone(0)}, nodelife.Verdict{Taints: map[string]string{"c": unreachable, "d": unreachable}, Again: after}},
 		"it is about to come":              {nodes{"a": well, "b": coming(time.Second)}, nodelife.Verdict{Again: 4 * time.Second}},
+		"two are, beside one":              {nodes{"a": well, "b": coming(0), "c": coming(0)}, nodelife.Verdict{Again: after}},
+		"only one, and it is":              {nodes{"a": coming(0)}, nodelife.Verdict{Again: after}},
 		"it did not come":                  {nodes{"a": well, "b": coming(after)}, nodelife.Verdict{Taints: map[string]string{"b": unreachable}, Lost: []string{"b"}}},
 		"one cannot run pods":              {nodes{"a": well, "b": ill}, nodelife.Verdict{Taints: map[string]string{"b": notReady}}},
 		"none can run pods":                {nodes{"a": ill, "b": ill}, nodelife.Verdict{}},

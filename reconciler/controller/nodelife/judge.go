@@ -32,7 +32,7 @@ type Verdict struct {
 // its pods.
 func Judge(nodes map[string]Vital, now time.Time, evictAfter time.Duration) Verdict {
 	v := Verdict{Taints: map[string]string{}}
-	well, ill, missing := count(nodes)
+	well, ill, missing := count(nodes, now, evictAfter)
 	present := well + ill
 	if v.Held = missing > 0 && tooMany(missing, present); v.Held {
 		return v
@@ -44,7 +44,7 @@ func Judge(nodes map[string]Vital, now time.Time, evictAfter time.Duration) Verd
 		case n.Present && (n.Ready || !mayBeIll):
 		case n.Present:
 			v.Taints[name] = corev1.TaintNodeNotReady
-		case n.Coming && !n.Lost && left > 0:
+		case n.Coming && left > 0:
 			v.Again = soonest(v.Again, left)
 		default:
 			v.Taints[name] = corev1.TaintNodeUnreachable
@@ -59,15 +59,16 @@ func Judge(nodes map[string]Vital, now time.Time, evictAfter time.Duration) Verd
 }
 
 // count counts the nodes that are there and ready, those that are not ready,
-// and those that are gone and were not given up.
-func count(nodes map[string]Vital) (well, ill, missing int) {
+// and those that are gone and were not given up. One that is about to come is
+// none of them.
+func count(nodes map[string]Vital, now time.Time, evictAfter time.Duration) (well, ill, missing int) {
 	for _, n := range nodes {
 		switch {
 		case n.Present && n.Ready:
 			well++
 		case n.Present:
 			ill++
-		case !n.Lost:
+		case !n.Lost && (!n.Coming || now.Sub(n.Since) >= evictAfter):
 			missing++
 		}
 	}
