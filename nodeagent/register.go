@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -184,12 +185,27 @@ func (a *agent) leaseOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	op := registry.Op{Key: schema.NodeLeasePrefix + a.cfg.Node, Value: []byte(a.cfg.NodeIP.String()), Lease: lease}
+	value, err := schema.Encode(a.nodeLease(began))
+	if err != nil {
+		return err
+	}
+	op := registry.Op{Key: schema.NodeLeasePrefix + a.cfg.Node, Value: value, Lease: lease}
 	if _, err := a.cfg.Store.Commit(ctx, registry.Txn{Ops: []registry.Op{op}}); err != nil {
 		return err
 	}
 	a.presence.renew(began)
 	return registry.HoldLease(ctx, a.presence, lease, a.cfg.LeaseTTL)
+}
+
+// nodeLease is the node's presence as Kubernetes shows it. When it was last
+// renewed is not in it: the store alone knows that.
+func (a *agent) nodeLease(acquired time.Time) *coordinationv1.Lease {
+	seconds := int32(a.cfg.LeaseTTL / time.Second)
+	at := metav1.NewMicroTime(acquired)
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: a.cfg.Node, CreationTimestamp: *stamp(acquired)},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: &a.cfg.Node, LeaseDurationSeconds: &seconds, AcquireTime: &at},
+	}
 }
 
 func (a *agent) nodeStatus(ready corev1.NodeCondition, runtimeVersion string) *corev1.Node {

@@ -62,7 +62,7 @@ const (
 	PodStatusPrefix    = Root + "podstatus/"    // <node>/<ns>/<name>: Pod, metadata and status only; writer: that node's agent
 	BindingsPrefix     = Root + "bindings/"     // <node>/…: all that the node may read; writer: control plane
 	NodeStatusPrefix   = Root + "nodestatus/"   // <node>: Node, metadata and status only; writer: that node's agent
-	NodeLeasePrefix    = Root + "nodelease/"    // <node>: presence, on an etcd lease; writer: that node's agent
+	NodeLeasePrefix    = Root + "nodelease/"    // <node>: Lease, presence, on an etcd lease; writer: that node's agent
 	SourcesPrefix      = Root + "sources/"      // <source>/…; writer: reconciler
 	ServiceIPsPrefix   = Root + "serviceips/"   // <address>: the service key that holds it; writer: services registry
 	ServicePortsPrefix = Root + "serviceports/" // <protocol>/<port>: the service key that holds it; writer: services registry

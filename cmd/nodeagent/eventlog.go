@@ -55,4 +55,8 @@ func (eventLog) Grant(context.Context, time.Duration) (registry.LeaseID, error) 
 
 func (eventLog) KeepAlive(context.Context, registry.LeaseID) error { return nil }
 
+func (eventLog) TimeLeft(context.Context, registry.LeaseID) (left, ttl time.Duration, err error) {
+	return 0, 0, errAlone
+}
+
 func (eventLog) Revoke(context.Context, registry.LeaseID) error { return nil }

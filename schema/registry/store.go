@@ -139,6 +139,9 @@ type Store interface {
 	Grant(ctx context.Context, ttl time.Duration) (LeaseID, error)
 	// KeepAlive extends a lease once by its ttl; ErrLeaseGone if it is no more.
 	KeepAlive(ctx context.Context, id LeaseID) error
+	// TimeLeft returns how long a lease still has, and of what ttl;
+	// ErrLeaseGone if it is no more.
+	TimeLeft(ctx context.Context, id LeaseID) (left, ttl time.Duration, err error)
 	// Revoke ends a lease and deletes its keys; nil if it is gone.
 	Revoke(ctx context.Context, id LeaseID) error
 }

@@ -52,8 +52,11 @@ var (
 // New returns the storage of a kind.
 func New(cfg *Config, kind *schema.Kind) rest.Storage {
 	o := newObjects(cfg, kind)
-	if kind == schema.Namespaces { // as in Kubernetes, one at a time
+	switch kind {
+	case schema.Namespaces: // as in Kubernetes, one at a time
 		return o
+	case schema.Leases:
+		return leases{collection{o}}
 	}
 	return collection{o}
 }

@@ -161,6 +161,20 @@ func (s *Store) KeepAlive(ctx context.Context, id registry.LeaseID) error {
 	return nil
 }
 
+// TimeLeft implements registry.Store. etcd knows it in whole seconds.
+func (s *Store) TimeLeft(ctx context.Context, id registry.LeaseID) (left, ttl time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := s.client.TimeToLive(ctx, clientv3.LeaseID(id))
+	if err != nil {
+		return 0, 0, fmt.Errorf("ask for lease %x: %w", int64(id), storeError(err))
+	}
+	if resp.TTL < 0 { // as the client says that there is none
+		return 0, 0, fmt.Errorf("ask for lease %x: %w", int64(id), registry.ErrLeaseGone)
+	}
+	return time.Duration(resp.TTL) * time.Second, time.Duration(resp.GrantedTTL) * time.Second, nil
+}
+
 // Revoke implements registry.Store.
 func (s *Store) Revoke(ctx context.Context, id registry.LeaseID) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)

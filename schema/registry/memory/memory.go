@@ -30,6 +30,7 @@ type Store struct {
 type lease struct {
 	ttl   time.Duration
 	timer *time.Timer
+	ends  time.Time
 	keys  map[string]bool
 }
 
@@ -186,6 +187,7 @@ func (s *Store) Grant(ctx context.Context, ttl time.Duration) (registry.LeaseID,
 	s.nextLease++
 	id := s.nextLease
 	l := &lease{ttl: max(ttl, time.Second), keys: map[string]bool{}}
+	l.ends = time.Now().Add(l.ttl)
 	l.timer = time.AfterFunc(l.ttl, func() { s.expire(id) })
 	s.leases[id] = l
 	return id, nil
@@ -203,7 +205,22 @@ func (s *Store) KeepAlive(ctx context.Context, id registry.LeaseID) error {
 		return registry.ErrLeaseGone
 	}
 	l.timer.Reset(l.ttl)
+	l.ends = time.Now().Add(l.ttl)
 	return nil
+}
+
+// TimeLeft implements registry.Store.
+func (s *Store) TimeLeft(ctx context.Context, id registry.LeaseID) (left, ttl time.Duration, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.leases[id]
+	if l == nil {
+		return 0, 0, registry.ErrLeaseGone
+	}
+	return time.Until(l.ends), l.ttl, nil
 }
 
 // Revoke implements registry.Store.

@@ -259,6 +259,10 @@ func testLeases(t *testing.T, h Harness) {
 	if err := h.Store.KeepAlive(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
+	left, ttl, err := h.Store.TimeLeft(t.Context(), id)
+	if err != nil || ttl != time.Minute || left > ttl || left < ttl/2 {
+		t.Errorf("%v of %v is left: %v", left, ttl, err)
+	}
 	if err := h.Store.Revoke(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
@@ -267,6 +271,9 @@ func testLeases(t *testing.T, h Harness) {
 	}
 	if err := h.Store.KeepAlive(t.Context(), id); !errors.Is(err, registry.ErrLeaseGone) {
 		t.Errorf("keep alive after revoke: %v", err)
+	}
+	if _, _, err := h.Store.TimeLeft(t.Context(), id); !errors.Is(err, registry.ErrLeaseGone) {
+		t.Errorf("time left after revoke: %v", err)
 	}
 	if err := h.Store.Revoke(t.Context(), id); err != nil {
 		t.Errorf("revoke twice: %v", err)
