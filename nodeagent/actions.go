@@ -152,11 +152,7 @@ func (w *worker) start(ctx context.Context, action Action) (holds bool, err erro
 	if err := w.agent.cfg.Runtime.Start(ctx, spec); err != nil {
 		w.agent.cfg.Logs.Discard(logOf(spec))
 		w.agent.observer.refresh()
-		reason := reasonStart
-		if errors.Is(err, runtime.ErrConfig) {
-			reason = reasonConfig
-		}
-		return true, w.fail(ctx, c.Name, reason, err)
+		return true, w.fail(ctx, c.Name, w.whyNotStarted(spec, err), err)
 	}
 	w.agent.metrics.starts.Observe(time.Since(began).Seconds())
 	delete(w.failures, c.Name)

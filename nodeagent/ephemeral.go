@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -17,8 +18,12 @@ import (
 // nothing waits for it, and what becomes of it says nothing of its pod, with
 // which it ends.
 
-// reasonTarget is of an ephemeral container whose target does not run.
-const reasonTarget = "CreateContainerError"
+const (
+	// reasonTarget is of an ephemeral container whose target does not run.
+	reasonTarget = "CreateContainerError"
+	// reasonRefused is of one that the OCI runtime refused. That was its start.
+	reasonRefused = "StartError"
+)
 
 // errNoTarget is retried when it is no longer so, however often it was.
 var errNoTarget = errors.New("it does not run, and the ephemeral container is started when it does")
@@ -33,6 +38,10 @@ const (
 	lostMessage  = "The container could not be located when the pod was terminated"
 	lostExitCode = 137
 )
+
+// refusedExitCode is that of a container that could not be started, as
+// containerd's CRI gives it.
+const refusedExitCode = 128
 
 // ephemeralNamed returns a pod's ephemeral container of that name, or nil.
 func ephemeralNamed(pod *corev1.Pod, name string) *corev1.EphemeralContainer {
@@ -96,7 +105,7 @@ func (d *Decision) startEphemeral(pod *corev1.Pod, o Observed, now time.Time) {
 		switch {
 		case last != nil && last.State == runtime.Created:
 			d.Actions = append(d.Actions, Action{Kind: Remove, ID: last.ID})
-		case last != nil || o.Begun[c.Name]:
+		case last != nil || o.Begun[c.Name] || o.Failures[c.Name].Reason == reasonRefused:
 		case o.Failures[c.Name].Reason == reasonTarget && !runs(o, c.TargetContainerName):
 		default:
 			s.start(c.Name, time.Time{})
@@ -138,6 +147,10 @@ func (v *view) ephemeral(c *corev1.Container) corev1.ContainerStatus {
 		s.State = v.terminated(last)
 	case last != nil && isUp(last):
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: *stamp(last.StartedAt)}
+	case failed && f.Reason == reasonRefused:
+		s.State.Terminated = &corev1.ContainerStateTerminated{
+			Reason: f.Reason, Message: f.Message, ExitCode: refusedExitCode, StartedAt: *stamp(f.Since), FinishedAt: *stamp(f.Since),
+		}
 	case failed && !v.ending:
 		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: f.Reason, Message: f.Message}
 	default:
@@ -177,6 +190,23 @@ func (w *worker) joinTarget(ctx context.Context, spec *runtime.Container) error 
 	}
 	spec.Namespaces.PID = processNamespace(pid)
 	return nil
+}
+
+// whyNotStarted is the reason that is given for a start that went wrong. An
+// ephemeral container has one start, unless its target went meanwhile.
+func (w *worker) whyNotStarted(spec runtime.Container, err error) string {
+	switch {
+	case errors.Is(err, runtime.ErrConfig):
+		return reasonConfig
+	case !errors.Is(err, runtime.ErrStart) || ephemeralNamed(w.pod, spec.Name) == nil:
+		return reasonStart
+	}
+	if namespace := spec.Namespaces.PID; namespace != "" {
+		if _, err := os.Stat(namespace); err != nil {
+			return reasonStart
+		}
+	}
+	return reasonRefused
 }
 
 // failTarget notes why an ephemeral container could not join its target.

@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -53,6 +54,7 @@ func TestStepEphemeral(t *testing.T) {
 		{"not prepared", pod(""), Observed{Sandbox: true, Containers: []runtime.Status{a}}, Decision{Actions: []Action{{Kind: Prepare}}}},
 		{"pulling", pod(""), up(a).with(func(o *Observed) { o.Pulling = map[string]string{"eye": "Pulling"} }), Decision{}},
 		{"could not start", pod(""), failed(up(a), Failure{Reason: reasonStart, RetryAt: noon.Add(time.Second)}), Decision{Again: time.Second}},
+		{"was refused", pod(""), failed(up(a), Failure{Reason: reasonRefused}), Decision{}},
 		{"runs", pod("a"), with(up(a), eye), Decision{}},
 		{"exited", pod("a"), with(up(a), exited("eye", 0, 1)), Decision{}},
 		{"of unknown state", pod("a"), with(up(a), ran("eye", 0, runtime.Unknown)), Decision{}},
@@ -143,6 +145,10 @@ func TestStatusEphemeral(t *testing.T) {
 				o.Ephemeral, o.Messages = []runtime.Status{exited("eye", 0, 3)}, map[string]string{"eye/0": "why"}
 			}),
 			id: "containerd://eye/0", want: ended,
+		},
+		"refused": {
+			o:    up.with(func(o *Observed) { o.Failures = map[string]Failure{"eye": {Reason: reasonRefused, Message: "no such program", Since: noon}} }),
+			want: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 128, Reason: "StartError", Message: "no such program", StartedAt: metav1.NewTime(noon), FinishedAt: metav1.NewTime(noon)}},
 		},
 		"ran, and is gone": {o: up.with(func(o *Observed) { o.Begun = map[string]bool{"eye": true} }), before: said(running), id: "containerd://eye/0", want: lost},
 		"exited, and gone": {o: up.with(func(o *Observed) { o.Begun = map[string]bool{"eye": true} }), before: said(ended), id: "containerd://eye/0", want: ended},
@@ -247,6 +253,28 @@ func (w *world) pid(id string) int {
 	}
 	w.t.Fatalf("%s does not run", id)
 	return 0
+}
+
+// TestEphemeralRefused: a start that the OCI runtime refuses was the only one.
+func TestEphemeralRefused(t *testing.T) {
+	inWorld(t, func(w *world) {
+		pod := debugged(newPod("a", "main"), "")
+		w.start()
+		w.bind(newPod("a", "main"))
+		starts := w.runtime.Calls("Start")
+		w.runtime.FailNext("Start", fmt.Errorf("start eye: %w: no such program", runtime.ErrStart))
+		w.bind(pod)
+		w.wantEye(pod, reasonRefused)
+		w.pass(time.Hour)
+		w.kill()
+		w.start()
+		w.pass(time.Hour)
+		w.wantEye(pod, reasonRefused)
+		if n := w.runtime.Calls("Start") - starts; n != 1 {
+			t.Errorf("%d starts of an ephemeral container", n)
+		}
+		w.wantState(pod, "Running main=running,ready,0")
+	})
 }
 
 // TestEphemeralTarget: what is to look into a container waits for it, says so,

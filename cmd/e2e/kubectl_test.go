@@ -23,7 +23,7 @@ const (
 )
 
 // toolboxLinks are the names by which pods call what is in the toolbox.
-var toolboxLinks = []string{"/api", "/cat", "/env", "/exit", "/tar", "/terminal", "/test"}
+var toolboxLinks = []string{"/api", "/cat", "/env", "/exit", "/ps", "/tar", "/terminal", "/test"}
 
 // buildKubectl says where a kubectl of our version is, and builds one if make
 // did not.

@@ -9,7 +9,9 @@
 //	exit CODE          print out on one stream and err on the other, and exit
 //	cat [FILE…]        print files or standard input
 //	env                print the environment
-//	terminal           tell the size of the terminal, again when it changes, until a line "quit"
+//	ps                 print the processes that it sees
+//	terminal           tell the size of the terminal, again when it changes, and the
+//	                   processes at a line "ps", until a line "quit"
 //	api METHOD PATH    ask the API with the pod's own service account
 //	tar, test          as much of them as kubectl cp needs
 package main
@@ -31,7 +33,7 @@ import (
 
 var tools = map[string]func([]string) error{
 	"serve": serve, "wait": wait, "stay": stay, "count": count, "repeat": repeat, "exit": exit, "cat": cat, "env": env,
-	"terminal": terminal, "api": api, "tar": tarTool, "test": test,
+	"ps": ps, "terminal": terminal, "api": api, "tar": tarTool, "test": test,
 }
 
 func main() {

@@ -35,6 +35,11 @@ func terminal([]string) error {
 				return nil
 			}
 			fmt.Printf("got %q\n", line)
+			if line == "ps" {
+				if err := ps(nil); err != nil {
+					return err
+				}
+			}
 		}
 	}
 }
