@@ -90,7 +90,7 @@ func TestFindings(t *testing.T) {
 		{"generateName", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  generateName: a-\n", "4:17", codeGenerateName, "cannot be declared", "metadata.name"},
 		{"cluster-wide", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n  namespace: b\n", "5:14", codeNamespace, "belong to no namespace", "remove it"},
 		{"unsupported field", podBody + "  affinity:\n    nodeAffinity: {}\n", "9:3", codeUnsupported, "valid Kubernetes, not supported here yet: spec.affinity", ""},
-		{"unsupported, deep", podBody + "    securityContext: {seLinuxOptions: {level: x}}\n", "9:23", codeUnsupported, "spec.containers[0].securityContext.seLinuxOptions", ""},
+		{"unsupported, deep", podBody + "    securityContext: {windowsOptions: {runAsUserName: x}}\n", "9:23", codeUnsupported, "spec.containers[0].securityContext.windowsOptions", ""},
 		{"unsupported value", service + "  type: LoadBalancer\n  ports: [{port: 80}]\n", "6:9", codeUnsupported, "spec.type: LoadBalancer", "supported: ClusterIP, NodePort, ExternalName"},
 		{"invalid value", service + "  type: Fancy\n  ports: [{port: 80}]\n", "6:9", codeInvalid, `spec.type: unsupported value: "Fancy"`, ""},
 		{"misspelt value", service + "  type: Clusterip\n  ports: [{port: 80}]\n", "6:9", codeInvalid, "unsupported value", `did you mean "ClusterIP"?`},

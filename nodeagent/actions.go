@@ -158,7 +158,7 @@ func (w *worker) start(ctx context.Context, action Action) (holds bool, err erro
 	delete(w.failures, c.Name)
 	w.agent.observer.set(runtime.Status{
 		ID: spec.ID, Pod: spec.Pod, Name: c.Name, Attempt: action.Attempt, Round: action.Round, SpecHash: spec.SpecHash, Note: spec.Note,
-		Image: image.Ref, ImageID: image.ID, State: runtime.Running, CreatedAt: began, StartedAt: time.Now(),
+		Image: image.Ref, ImageID: image.ID, StopSignal: spec.StopSignal, State: runtime.Running, CreatedAt: began, StartedAt: time.Now(),
 	})
 	w.agent.note(w.pod, "Created", "Created container: "+c.Name)
 	w.agent.note(w.pod, "Started", "Started container "+c.Name)

@@ -69,6 +69,10 @@ func (m machine) containerFor(pod *corev1.Pod, c *corev1.Container, attempt int,
 	if err != nil {
 		return runtime.Container{}, err
 	}
+	security := securityOf(pod, c, m.seccompDir)
+	if security.SELinux != nil {
+		keepLabels(pod, c, mounts, refs)
+	}
 	workingDir := c.WorkingDir
 	if workingDir == "" {
 		workingDir = image.WorkingDir
@@ -88,8 +92,18 @@ func (m machine) containerFor(pod *corev1.Pod, c *corev1.Container, attempt int,
 		CgroupParent: m.podCgroup(string(pod.UID)),
 		PodResources: m.podResources(pod),
 		Resources:    m.resourcesOf(pod, c),
-		Security:     securityOf(pod, c, m.seccompDir),
+		Security:     security,
+		StopSignal:   stopSignalOf(c, image),
 	}, nil
+}
+
+// stopSignalOf is what a container is ended with: what its pod says, or its
+// image; 0 for SIGTERM.
+func stopSignalOf(c *corev1.Container, image runtime.Image) int {
+	if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
+		return runtime.Signal(string(*c.Lifecycle.StopSignal))
+	}
+	return image.StopSignal
 }
 
 func namespacesOf(pod *corev1.Pod, p prepared) runtime.Namespaces {

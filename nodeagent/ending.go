@@ -27,6 +27,11 @@ func doomOf(pod *corev1.Pod, o Observed, now time.Time) *Doom {
 	if doom := refusal(pod); doom != nil {
 		return doom
 	}
+	if len(o.Containers) == 0 { // what runs is not judged again
+		if doom := unenforceable(pod, o.AppArmor); doom != nil {
+			return doom
+		}
+	}
 	if left, limited := activeLeft(pod, o, now); limited && left <= 0 {
 		return &Doom{Reason: reasonDeadline, Message: "Pod was active on the node longer than the specified deadline"}
 	}

@@ -15,6 +15,7 @@ import (
 // pod's word where it says nothing.
 func securityOf(pod *corev1.Pod, c *corev1.Container, seccompDir string) runtime.Security {
 	var s runtime.Security
+	s.AppArmor = appArmorOf(profileOf(pod, c.Name, c.SecurityContext))
 	var profile *corev1.SeccompProfile
 	if p := pod.Spec.SecurityContext; p != nil {
 		s.RunAsUser, s.RunAsGroup = p.RunAsUser, p.RunAsGroup
@@ -25,6 +26,7 @@ func securityOf(pod *corev1.Pod, c *corev1.Container, seccompDir string) runtime
 		}
 		s.StrictGroups = p.SupplementalGroupsPolicy != nil && *p.SupplementalGroupsPolicy == corev1.SupplementalGroupsPolicyStrict
 		profile = p.SeccompProfile
+		s.SELinux = selinuxOf(p.SELinuxOptions)
 	}
 	sc := c.SecurityContext
 	if sc == nil {
@@ -44,6 +46,9 @@ func securityOf(pod *corev1.Pod, c *corev1.Container, seccompDir string) runtime
 		profile = sc.SeccompProfile
 	}
 	s.Seccomp = seccompOf(profile, seccompDir)
+	if sc.SELinuxOptions != nil {
+		s.SELinux = selinuxOf(sc.SELinuxOptions)
+	}
 	s.Privileged = isTrue(sc.Privileged)
 	s.ReadOnlyRootfs = isTrue(sc.ReadOnlyRootFilesystem)
 	s.NoNewPrivileges = sc.AllowPrivilegeEscalation != nil && !*sc.AllowPrivilegeEscalation

@@ -100,6 +100,9 @@ func (v *view) container(c *corev1.Container, before []corev1.ContainerStatus) c
 	s.ImageID = last.ImageID
 	s.RestartCount = int32(last.Attempt)
 	s.LastTerminationState = v.previous(last)
+	if last.StopSignal != 0 {
+		s.StopSignal = new(corev1.Signal(runtime.SignalName(last.StopSignal)))
+	}
 	if len(c.Resources.Requests) > 0 || len(c.Resources.Limits) > 0 {
 		s.AllocatedResources, s.Resources = c.Resources.Requests, c.Resources.DeepCopy()
 	}

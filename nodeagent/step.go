@@ -30,6 +30,7 @@ type Observed struct {
 	Ended      corev1.PodPhase    // the terminal phase already reported, or ""
 	CutOff     bool               // the node is cut off, and the pod asks not to run then
 	Doom       *Doom              // why it must fail, or nil
+	AppArmor   bool               // the machine enforces its profiles
 	Since      time.Time          // when the pod began to be active; zero: not yet
 }
 

@@ -273,7 +273,7 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 	containers, ephemeral := partEphemeral(w.pod, containers)
 	o := Observed{
 		Containers: containers, Ephemeral: ephemeral, Begun: begun(w.said.EphemeralContainerStatuses), Failures: w.failures, Replaced: w.replaced, IP: w.said.PodIP,
-		Sandbox: w.sandbox != nil, Prepared: w.prepared != nil, CutOff: w.mustStop(time.Now()), Doom: w.doom,
+		AppArmor: hasAppArmor(), Sandbox: w.sandbox != nil, Prepared: w.prepared != nil, CutOff: w.mustStop(time.Now()), Doom: w.doom,
 	}
 	if w.said.StartTime != nil {
 		o.Since = w.said.StartTime.Time

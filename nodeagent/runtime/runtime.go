@@ -120,6 +120,7 @@ type Image struct {
 	Env        []string // "NAME=value"
 	WorkingDir string
 	User       string // as in the image config: "uid[:gid]" or names
+	StopSignal int    // that its containers are ended with; 0: SIGTERM
 	Access     Access
 }
 
@@ -185,6 +186,7 @@ type Container struct {
 	PodResources Resources // of CgroupParent, as a whole
 	Resources    Resources
 	Security     Security
+	StopSignal   int  // returned by Containers; 0: the image's, or SIGTERM
 	Stdin        bool // has a standard input, for Stdin
 	TTY          bool // its standard streams are a terminal; all output is on Stdout
 	// Regular files that exist, by absolute path. The shim appends the outputs to
@@ -238,6 +240,7 @@ type Mount struct {
 	RecursiveReadOnly   bool // and all mounts below it; from kernel 5.12 on
 	NoExec              bool // no program of it is run
 	Propagation         Propagation
+	KeepLabel           bool // it is not given the container's SELinux label
 }
 
 // Propagation says which later mounts below a mount are seen on the other side.
@@ -274,7 +277,22 @@ type Security struct {
 	StrictGroups          bool // without the groups that the image gives the user
 	UnmaskedProc          bool
 	Seccomp               Seccomp
+	AppArmor              AppArmor
+	SELinux               *SELinux // nil: not labelled
 }
+
+// AppArmor says which profile confines a container on a machine that has
+// AppArmor: the runtime's own, none, or one that is loaded, by its name.
+type AppArmor struct {
+	Unconfined bool
+	Required   bool   // ErrConfig on a machine without AppArmor
+	Profile    string // implies Required
+}
+
+// SELinux are the parts of a container's label on a machine that has SELinux.
+// An empty one is what the machine's policy gives containers; the level is the
+// pod's own then.
+type SELinux struct{ User, Role, Type, Level string }
 
 // Seccomp says which calls of the kernel are allowed: those of the runtime's
 // own profile, all, or those of a profile in OCI's JSON, by absolute path.
@@ -309,7 +327,7 @@ type Status struct {
 	PID        int // while running
 	ExitCode   int
 	OOMKilled  bool
-	StopSignal int // that the image asks to be ended with; 0: SIGTERM
+	StopSignal int // that its pod or image asks to be ended with; 0: SIGTERM
 	CreatedAt  time.Time
 	StartedAt  time.Time
 	FinishedAt time.Time

@@ -257,6 +257,9 @@ var fragments = map[string]string{
 		securityContext.fsGroup
 		securityContext.fsGroupChangePolicy
 		securityContext.seccompProfile @seccompProfile
+		securityContext.appArmorProfile @appArmorProfile
+		securityContext.seLinuxOptions @seLinuxOptions
+		securityContext.seLinuxChangePolicy
 		securityContext.sysctls[] @sysctl
 	`,
 	"sysctl": `
@@ -266,6 +269,16 @@ var fragments = map[string]string{
 	"seccompProfile": `
 		type
 		localhostProfile
+	`,
+	"appArmorProfile": `
+		type
+		localhostProfile
+	`,
+	"seLinuxOptions": `
+		user
+		role
+		type
+		level
 	`,
 	"downwardFile": `
 		path
@@ -350,6 +363,7 @@ var fragments = map[string]string{
 		terminationMessagePolicy
 		lifecycle.postStart @handler
 		lifecycle.preStop @handler
+		lifecycle.stopSignal
 		securityContext.runAsUser
 		securityContext.runAsGroup
 		securityContext.runAsNonRoot
@@ -359,6 +373,8 @@ var fragments = map[string]string{
 		securityContext.capabilities.add[]
 		securityContext.capabilities.drop[]
 		securityContext.seccompProfile @seccompProfile
+		securityContext.appArmorProfile @appArmorProfile
+		securityContext.seLinuxOptions @seLinuxOptions
 		securityContext.procMount
 	`,
 	"keyRef": `

@@ -53,6 +53,9 @@ var podTests = []struct{ field, dir, test string }{
 	{"securityContext", "cmd/internal/conformance", "security"},
 	{"securityContext.fsGroup", "cmd/internal/conformance", "volumes"},
 	{"securityContext.fsGroupChangePolicy", "cmd/internal/conformance", "claims"},
+	{"securityContext.appArmorProfile", "nodeagent", "TestAppArmor"},
+	{"securityContext.seLinuxOptions", "nodeagent/runtime/containerd", "TestSELinuxLabels"},
+	{"securityContext.seLinuxChangePolicy", "nodeagent", "TestKeepLabels"},
 	{"securityContext.runAsNonRoot", "cmd/internal/conformance", "refused"},
 
 	{"volumes[]", "cmd/internal/conformance", "volumes"},
@@ -84,6 +87,9 @@ var podTests = []struct{ field, dir, test string }{
 	{"containers[].tty", "nodeagent/server", "TestExec"},
 	{"containers[].securityContext", "cmd/internal/conformance", "security"},
 	{"containers[].securityContext.procMount", "cmd/internal/conformance", "unmaskedProc"},
+	{"containers[].securityContext.appArmorProfile", "nodeagent", "TestAppArmor"},
+	{"containers[].securityContext.seLinuxOptions", "nodeagent/runtime/containerd", "TestSELinuxLabels"},
+	{"containers[].lifecycle.stopSignal", "cmd/internal/conformance", "stopSignals"},
 	{"containers[].restartPolicy", "cmd/internal/conformance", "restarts"},
 	{"containers[].restartPolicyRules[].action", "cmd/internal/conformance", "restartAll"},
 }

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/evenkeel/evenkeel/schema/validation"
 )
@@ -83,7 +82,7 @@ containers: [{name: main, image: IMAGE, args: [cat, /proc/self/uid_map, --, slee
 	}
 	w.delete(t, pod, 0)
 	w.delete(t, other, 0)
-	if left, err := os.ReadDir(filepath.Join(w.dir, "r", "exec", "mapped")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(w.dir, "r", "exec", "mapped", string(pod.UID)+"-*")); err != nil || len(left) > 0 {
 		t.Errorf("mounts made for starts are left: %v, %v", left, err)
 	}
 
@@ -161,12 +160,66 @@ containers:
 		"network":   {func(s *corev1.PodSpec) { s.HostNetwork = true }, "spec.hostNetwork: Forbidden"},
 		"processes": {func(s *corev1.PodSpec) { s.HostPID = true }, "spec.HostPID: Forbidden"},
 		"IPC":       {func(s *corev1.PodSpec) { s.HostIPC = true }, "spec.HostIPC: Forbidden"},
-		"users":     {func(s *corev1.PodSpec) { s.HostUsers = ptr.To(true) }, "`hostUsers` must be false to use `Unmasked`"},
+		"users":     {func(s *corev1.PodSpec) { s.HostUsers = new(true) }, "`hostUsers` must be false to use `Unmasked`"},
 	} {
 		bad := pod.DeepCopy()
 		test.change(&bad.Spec)
 		if err := validation.Validate(bad).ToAggregate(); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s of the machine: %v", name, err)
+		}
+	}
+}
+
+// stopSignals: a container is ended with the signal that its pod names.
+func stopSignals(t *testing.T, w *world) {
+	pod := w.pod(t, "signals", `
+os: {name: linux}
+volumes: [{name: host, hostPath: {path: DIR/signals, type: DirectoryOrCreate}}]
+containers:
+- {name: own, image: IMAGE, args: [catch, /host/own], lifecycle: {stopSignal: SIGUSR1}, volumeMounts: [{name: host, mountPath: /host}]}
+- {name: usual, image: IMAGE, args: [catch, /host/usual], volumeMounts: [{name: host, mountPath: /host}]}
+`)
+	said := w.run(t, pod, "ready", ready)
+	if own, usual := status(said, "own").StopSignal, status(said, "usual").StopSignal; own == nil || *own != corev1.SIGUSR1 || usual != nil {
+		t.Errorf("the status has %v and %v", own, usual)
+	}
+	w.delete(t, pod, 20)
+	for name, want := range map[string]string{"own": "user defined signal 1\n", "usual": "terminated\n"} {
+		if got, err := os.ReadFile(w.file("signals/" + name)); string(got) != want {
+			t.Errorf("container %s caught %q, want %q: %v", name, got, want, err)
+		}
+	}
+	windows := pod.DeepCopy()
+	windows.Spec.OS = nil
+	if err := validation.Validate(windows).ToAggregate(); err == nil || !strings.Contains(err.Error(), "may not be set for containers with empty `spec.os.name`") {
+		t.Errorf("without a system: %v", err)
+	}
+}
+
+// labels: what a machine's AppArmor and SELinux are asked for. Without
+// AppArmor a pod that needs it fails, as on a kubelet; labels of SELinux are
+// left out where there is none.
+func labels(t *testing.T, w *world) {
+	enabled, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	for name, spec := range map[string]string{
+		"default": "{type: RuntimeDefault}", "local": "{type: Localhost, localhostProfile: none}", "open": "{type: Unconfined}",
+	} {
+		pod := w.pod(t, "apparmor-"+name, `
+restartPolicy: Never
+securityContext: {seLinuxOptions: {level: "s0:c1,c2"}, seLinuxChangePolicy: Recursive}
+containers: [{name: main, image: IMAGE, args: [say, lit], securityContext: {appArmorProfile: `+spec+`}}]
+`)
+		refused := name != "open" && !bytes.HasPrefix(enabled, []byte("Y"))
+		if !refused && name == "local" {
+			w.run(t, pod, "refused", func(p *corev1.Pod) bool {
+				waits := status(p, "main").State.Waiting
+				return waits != nil && waits.Reason == "CreateContainerConfigError" && strings.Contains(waits.Message, "not loaded")
+			})
+			continue
+		}
+		said := w.run(t, pod, "ended", ended)
+		if got := said.Status.Reason == "AppArmor" && strings.HasPrefix(said.Status.Message, "Cannot enforce AppArmor"); got != refused || refused == (said.Status.Phase == corev1.PodSucceeded) {
+			t.Errorf("pod is %s", summary(said))
 		}
 	}
 }

@@ -28,7 +28,7 @@ func TestPods(t *testing.T) {
 			"restarts": restarts, "restart all": restartAll, "ephemeral": ephemeral, "messages": messages, "probes": probes, "liveness": liveness, "security": security,
 			"refused": refused, "shared namespaces": sharedNamespaces, "host namespaces": hostNamespaces, "deadline": deadline,
 			"hooks and grace": hooksAndGrace, "resources": resources, "disk limits": diskLimits, "status": exactStatus,
-			"own users": ownUsers, "unmasked proc": unmaskedProc,
+			"own users": ownUsers, "unmasked proc": unmaskedProc, "stop signals": stopSignals, "labels": labels,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

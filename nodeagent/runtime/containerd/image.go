@@ -194,7 +194,7 @@ func (i image) public() rt.Image {
 	public := rt.Image{
 		Ref: i.record.Name, ID: i.id.String(), Size: i.size,
 		Entrypoint: i.config.Entrypoint, Cmd: i.config.Cmd, Env: i.config.Env,
-		WorkingDir: i.config.WorkingDir, User: i.config.User, Access: accessOf(i.record.Labels),
+		WorkingDir: i.config.WorkingDir, User: i.config.User, StopSignal: rt.Signal(i.config.StopSignal), Access: accessOf(i.record.Labels),
 	}
 	if i.record.Labels[pulledLabel] != "" {
 		public.Digest = repository(i.record.Name) + "@" + i.record.Target.Digest.String()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/containerd/containerd/v2/pkg/apparmor"
 	"github.com/containerd/containerd/v2/pkg/cap"
 )
 
@@ -16,6 +17,8 @@ type machine struct {
 	swap     bool     // swap can be limited
 	caps     []string // what this process may hand on: "CAP_CHOWN", …
 	oomFloor int      // the lowest OOM score adjustment that the kernel lets us set
+	appArmor bool     // profiles can be loaded and are enforced
+	selinux  *selinuxPolicy
 }
 
 func readMachine(c cgroups) machine {
@@ -23,7 +26,10 @@ func readMachine(c cgroups) machine {
 	if err != nil || len(caps) == 0 {
 		caps = defaultCapabilities()
 	}
-	return machine{unified: c.unified, swap: canLimitSwap(c), caps: caps, oomFloor: oomFloor()}
+	return machine{
+		unified: c.unified, swap: canLimitSwap(c), caps: caps, oomFloor: oomFloor(),
+		appArmor: apparmor.HostSupports(), selinux: readSELinux("/"),
+	}
 }
 
 // canLimitSwap: with version 1 the kernel must account swap; with version 2

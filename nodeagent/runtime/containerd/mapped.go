@@ -46,6 +46,14 @@ func withinUsers(who runAs, users uint32) error {
 	return nil
 }
 
+// shown is a container as its spec has it.
+func (r *Runtime) shown(c rt.Container) rt.Container {
+	if c.Namespaces.User != "" {
+		c.Mounts = mapSources(c.Mounts, r.mappedDir(), c.ID)
+	}
+	return c
+}
+
 // mapSources has the mounts of a container in a user namespace taken from
 // where mapMounts makes them. They are read-only there already: in its own
 // namespace a container could not make one so that has other locked flags.
@@ -53,7 +61,7 @@ func withinUsers(who runAs, users uint32) error {
 func mapSources(mounts []rt.Mount, dir, id string) []rt.Mount {
 	out := slices.Clone(mounts)
 	for i := range out {
-		out[i].Source, out[i].ReadOnly, out[i].RecursiveReadOnly = mappedSource(dir, id, i), false, false
+		out[i] = rt.Mount{Source: mappedSource(dir, id, i), Destination: out[i].Destination, Propagation: out[i].Propagation}
 	}
 	return out
 }
@@ -127,6 +135,9 @@ func mapMount(m rt.Mount, target string, users int) error {
 		below.Propagation = unix.MS_SLAVE // what a container mounts never leaves its user namespace
 	}
 	top := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(users)}
+	if m.NoExec {
+		top.Attr_set |= unix.MOUNT_ATTR_NOEXEC
+	}
 	switch {
 	case m.RecursiveReadOnly:
 		below.Attr_set = unix.MOUNT_ATTR_RDONLY

@@ -1,14 +1,13 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"path"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/containers"
-	"golang.org/x/sys/unix"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
@@ -39,7 +38,7 @@ func containerLabels(c rt.Container, img image) map[string]string {
 		labelName: c.Name, labelAttempt: strconv.Itoa(c.Attempt), labelSpecHash: c.SpecHash,
 		labelImage: img.record.Name, labelImageID: img.name(), labelCgroupParent: c.CgroupParent,
 	}
-	if signal := signalOf(img.config.StopSignal); signal != 0 {
+	if signal := cmp.Or(c.StopSignal, rt.Signal(img.config.StopSignal)); signal != 0 {
 		labels[labelStopSignal] = strconv.Itoa(signal)
 	}
 	if c.Round != 0 {
@@ -59,23 +58,6 @@ func (i image) name() string {
 	}
 	return i.id.String()
 }
-
-// signalOf reads an image's STOPSIGNAL: "SIGQUIT", "QUIT", "3" or
-// "SIGRTMIN+3"; 0 for none and for what is no signal.
-func signalOf(s string) int {
-	if number, err := strconv.Atoi(s); err == nil {
-		return number
-	}
-	name := "SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")
-	if offset, ok := strings.CutPrefix(name, "SIGRTMIN"); ok {
-		n, _ := strconv.Atoi(strings.TrimPrefix(offset, "+"))
-		return firstRealTime + n
-	}
-	return int(unix.SignalNum(name))
-}
-
-// firstRealTime is SIGRTMIN as libc has it.
-const firstRealTime = 34
 
 // record is a container as its labels have it.
 type record struct {

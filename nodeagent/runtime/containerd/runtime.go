@@ -98,6 +98,7 @@ type Runtime struct {
 	log     *slog.Logger
 	cgroups cgroups
 	machine machine
+	profile loaded // AppArmor's
 
 	images    imageCache
 	pulls     flight[rt.Image]

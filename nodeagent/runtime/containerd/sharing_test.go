@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -193,16 +192,6 @@ func TestMountPropagation(t *testing.T) {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(dir+"/n", &stat); err != nil || stat.Type != unix.TMPFS_MAGIC {
 		t.Errorf("the machine does not see what a container mounts: %v", err)
-	}
-}
-
-func TestStopSignal(t *testing.T) {
-	for in, want := range map[string]int{
-		"": 0, "SIGQUIT": 3, "quit": 3, "15": 15, "SIGRTMIN+3": 37, "RTMIN": 34, "nonsense": 0, "SIGTERM": int(syscall.SIGTERM),
-	} {
-		if got := signalOf(in); got != want {
-			t.Errorf("%q: got %d, want %d", in, got, want)
-		}
 	}
 }
 

@@ -44,7 +44,10 @@ func (r *Runtime) Start(ctx context.Context, c rt.Container) error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.ID, err)
 	}
-	return r.create(ctx, c, img, spec, func() ([]mount.Mount, error) { return r.prepare(ctx, c.ID, img) })
+	return r.create(ctx, c, img, spec, func() ([]mount.Mount, error) {
+		mounts, err := r.prepare(ctx, c.ID, img)
+		return labelled(mounts, spec.Linux.MountLabel), err
+	})
 }
 
 func validate(c rt.Container) error {
@@ -76,13 +79,10 @@ func (r *Runtime) spec(ctx context.Context, c rt.Container, img image) (*specs.S
 		if err := withinUsers(who, c.Namespaces.Users); err != nil {
 			return nil, err
 		}
-		c.Mounts = mapSources(c.Mounts, r.mappedDir(), c.ID)
 	}
-	spec := buildSpec(c, img, who, r.machine, devices)
-	if c.Security.Seccomp.Profile != "" && spec.Linux.Seccomp != nil {
-		if spec.Linux.Seccomp, err = readSeccomp(c.Security.Seccomp.Profile); err != nil {
-			return nil, err
-		}
+	spec := buildSpec(r.shown(c), img, who, r.machine, devices)
+	if err := r.protect(spec, c); err != nil {
+		return nil, err
 	}
 	return spec, nil
 }

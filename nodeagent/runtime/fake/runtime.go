@@ -129,7 +129,7 @@ func (r *Runtime) Start(ctx context.Context, spec rt.Container) error {
 	r.pid++
 	now := time.Now()
 	r.containers[spec.ID] = &container{spec: spec, status: rt.Status{
-		ID: spec.ID, Pod: spec.Pod, Name: spec.Name, Attempt: spec.Attempt, Round: spec.Round, SpecHash: spec.SpecHash, Note: spec.Note,
+		ID: spec.ID, Pod: spec.Pod, Name: spec.Name, Attempt: spec.Attempt, Round: spec.Round, SpecHash: spec.SpecHash, Note: spec.Note, StopSignal: spec.StopSignal,
 		Image: spec.Image, ImageID: img.ID, State: rt.Running, PID: r.pid, CreatedAt: now, StartedAt: now,
 	}}
 	return nil

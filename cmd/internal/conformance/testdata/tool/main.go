@@ -52,6 +52,10 @@ func run(name string, args []string) error {
 		if len(args) == 2 {
 			return add(args[0], args[1])
 		}
+	case "catch": // the first signal of some, and note it
+		caught := make(chan os.Signal, 1)
+		signal.Notify(caught, syscall.SIGTERM, syscall.SIGUSR1)
+		return add(args[0], (<-caught).String())
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 		time.Sleep(time.Hour)
