@@ -61,7 +61,7 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	tasks := []func(context.Context) error{a.observer.run, a.keepRoutes, a.followImages, a.takeOver, a.keepResources}
+	tasks := []func(context.Context) error{a.observer.run, a.keepRoutes, a.followImages, a.takeOver, a.keepResources, a.followLogs}
 	if a.server != nil {
 		tasks = append(tasks, a.server.Run)
 	}

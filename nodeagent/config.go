@@ -52,6 +52,8 @@ type Volumes interface {
 type Logs interface {
 	Open(c logs.Container) (logs.Spools, error)
 	Discard(c logs.Container)
+	Keep(c logs.Container, pid int) error
+	Left() <-chan string // of pods, by UID, whose containers are to be kept
 	Tail(ctx context.Context, c logs.Container, lines, bytes int64) (string, error)
 	RemovePod(podUID string) error
 	Pods() ([]string, error)

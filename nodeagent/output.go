@@ -1,7 +1,10 @@
 package nodeagent
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -26,4 +29,48 @@ func (w *worker) openLog(spec *runtime.Container, c *corev1.Container) error {
 	}
 	spec.Stdout, spec.Stderr = spools.Stdout, spools.Stderr
 	return nil
+}
+
+// keepLogs sees to it that what running containers write is taken.
+func (w *worker) keepLogs(containers []runtime.Status) {
+	for _, s := range containers {
+		if s.State != runtime.Running {
+			continue
+		}
+		c := logs.Container{ID: s.ID, UID: s.Pod.UID, Namespace: s.Pod.Namespace, Pod: s.Pod.Name, Name: s.Name, Attempt: s.Attempt}
+		switch err := w.agent.cfg.Logs.Keep(c, s.PID); {
+		case errors.Is(err, logs.ErrNoProcess):
+			w.agent.observer.refresh()
+		case err != nil:
+			w.agent.cfg.Logger.Warn("output of a container not taken", "pod", nameOf(w.pod), "container", s.Name, "error", err)
+		}
+	}
+}
+
+// leftDelay is how long after its outputs were closed the end of a container is
+// known.
+const leftDelay = 500 * time.Millisecond
+
+// followLogs has those pods looked at of which a container's outputs were
+// closed, and that may run on.
+func (a *agent) followLogs(ctx context.Context) error {
+	for {
+		var uids []string
+		select {
+		case <-ctx.Done():
+			return nil
+		case uid := <-a.cfg.Logs.Left():
+			uids = append(uids, uid)
+		}
+		wait(ctx, leftDelay)
+		for more := true; more; {
+			select {
+			case uid := <-a.cfg.Logs.Left():
+				uids = append(uids, uid)
+			default:
+				more = false
+			}
+		}
+		a.wake(uids)
+	}
 }

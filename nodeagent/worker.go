@@ -270,6 +270,7 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 	w.takePulled()
 	containers = w.takeInit(containers)
 	w.takeNotes(containers)
+	w.keepLogs(containers)
 	containers, ephemeral := partEphemeral(w.pod, containers)
 	o := Observed{
 		Containers: containers, Ephemeral: ephemeral, Begun: begun(w.said.EphemeralContainerStatuses), Failures: w.failures, Replaced: w.replaced, IP: w.said.PodIP,

@@ -93,6 +93,8 @@ type Manager struct {
 	watcher *watcher
 	old     chan struct{} // has room for one: there is something to compress
 
+	unwritten chan string // pods with a spool that was closed
+
 	mu      sync.Mutex
 	tailers map[string]*tailer   // by key
 	spawn   func(*tailer)        // while Run runs
@@ -117,7 +119,7 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{cfg: cfg, watcher: w, old: make(chan struct{}, 1), tailers: map[string]*tailer{}, waiting: map[*tailer]struct{}{}}
+	m := &Manager{cfg: cfg, watcher: w, old: make(chan struct{}, 1), unwritten: make(chan string, 1024), tailers: map[string]*tailer{}, waiting: map[*tailer]struct{}{}}
 	if err := m.takeUp(); err != nil {
 		return nil, errors.Join(err, w.f.Close())
 	}

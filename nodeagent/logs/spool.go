@@ -26,7 +26,7 @@ type spool struct {
 
 // openSpool opens the spool of a container that is about to start, or, with
 // found, of one that an earlier process started.
-func openSpool(path string, w *watcher, wake func(), found bool) (*spool, error) {
+func openSpool(path string, w *watcher, changed func(event), found bool) (*spool, error) {
 	flags := os.O_RDWR
 	if !found {
 		flags |= os.O_CREATE
@@ -52,7 +52,7 @@ func openSpool(path string, w *watcher, wake func(), found bool) (*spool, error)
 		if e.lost {
 			s.lost.Store(true)
 		}
-		wake()
+		changed(e)
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.close())

@@ -21,11 +21,14 @@ type tailer struct {
 	spools [2]*spool // the second is nil with a TTY
 	note   *os.File  // of records
 	awake  chan struct{}
-	ended  chan struct{} // closed when all is in the log, or dropped
-	left   chan struct{} // closed when run has returned
-	hurry  chan struct{} // closed when nobody can wait for another try
-	asked  chan struct{} // to look whether anybody writes to the spools
-	drop   atomic.Bool   // the pod is being removed: nothing more is written
+	ended  chan struct{}  // closed when all is in the log, or dropped
+	left   chan struct{}  // closed when run has returned
+	hurry  chan struct{}  // closed when nobody can wait for another try
+	asked  chan struct{}  // to look whether anybody writes to the spools
+	kept   chan [2]string // pipes to read where nobody writes to the spools
+	pipes  [2]string      // likewise, from the start
+	pumps  sync.WaitGroup
+	drop   atomic.Bool // the pod is being removed: nothing more is written
 
 	rotations counter
 
@@ -39,7 +42,7 @@ type tailer struct {
 func (m *Manager) openTailer(c Container, dir string, found bool) (t *tailer, err error) {
 	t = &tailer{
 		m: m, c: c, dir: dir, live: m.Path(c), awake: make(chan struct{}, 1), ended: make(chan struct{}),
-		left: make(chan struct{}), hurry: make(chan struct{}), asked: make(chan struct{}),
+		left: make(chan struct{}), hurry: make(chan struct{}), asked: make(chan struct{}), kept: make(chan [2]string, 1),
 		moved: make(chan struct{}), attached: map[*attachment]struct{}{},
 	}
 	defer func() {
@@ -65,7 +68,7 @@ func (m *Manager) openTailer(c Container, dir string, found bool) (t *tailer, er
 		if i == 1 && c.TTY {
 			break
 		}
-		t.spools[i], err = openSpool(filepath.Join(dir, string(s)), m.watcher, t.wake, found)
+		t.spools[i], err = openSpool(filepath.Join(dir, string(s)), m.watcher, t.changed, found)
 		if err != nil {
 			return t, err
 		}
@@ -79,6 +82,14 @@ func (t *tailer) paths() Spools {
 		p.Stderr = t.spools[1].path
 	}
 	return p
+}
+
+// changed is called at every event of a spool.
+func (t *tailer) changed(e event) {
+	if e.closed {
+		t.m.tellLeft(t.c.UID)
+	}
+	t.wake()
 }
 
 func (t *tailer) wake() {
@@ -105,6 +116,10 @@ func (t *tailer) run(ctx context.Context) {
 			t.m.cfg.Logger.Warn("log not closed", "container", t.c.ID, "error", err)
 		}
 	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer t.pumps.Wait()
+	defer cancel()
+	t.startPumps(ctx, t.pipes)
 	pause := gather
 	for {
 		select {
@@ -112,6 +127,8 @@ func (t *tailer) run(ctx context.Context) {
 			return
 		case <-t.asked:
 			t.lookForWriters(func(*spool) bool { return true })
+		case pipes := <-t.kept:
+			t.startPumps(ctx, pipes)
 		case <-t.awake:
 			t.makeUpForLost()
 		}
@@ -143,13 +160,19 @@ func nextPause(last time.Duration, err error) time.Duration {
 
 // rest waits, and reports false when ctx has ended.
 func (t *tailer) rest(ctx context.Context, pause time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.hurry:
-	case <-time.After(pause):
+	over := time.After(pause)
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case pipes := <-t.kept: // whose container waits
+			t.startPumps(ctx, pipes)
+			continue
+		case <-t.hurry:
+		case <-over:
+		}
+		return true
 	}
-	return true
 }
 
 // makeUpForLost looks whether an end was missed, where events were lost. Of a
@@ -194,7 +217,7 @@ func (t *tailer) lookForWriters(wanted func(*spool) bool) {
 		}
 		freed, made := s.freed, s.made
 		err := s.close()
-		fresh, openErr := openSpool(s.path, t.m.watcher, t.wake, true)
+		fresh, openErr := openSpool(s.path, t.m.watcher, t.changed, true)
 		if err = errors.Join(err, openErr); err != nil {
 			t.m.cfg.Logger.Warn("spool not looked at", "container", t.c.ID, "error", err)
 		}
@@ -265,6 +288,7 @@ func (t *tailer) end() {
 	}
 	_ = os.Remove(filepath.Dir(t.dir)) // if no other run has spools there
 	t.m.forget(t)
+	t.m.tellLeft(t.c.UID)
 	close(t.ended)
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -209,6 +209,8 @@ func floodsItsLog(t *testing.T, w *world) {
 func diskFull(t *testing.T, w *world) {
 	going := w.pod(t, "going", `{containers: [{name: main, image: IMAGE, args: [sleep]}]}`)
 	w.run(t, going, "ready", ready)
+	talks := w.pod(t, "talks", `{containers: [{name: main, image: IMAGE, args: [talk]}]}`)
+	w.wantLog(t, w.run(t, talks, "ready", ready), "main", "line 100 ")
 	filler := filepath.Join(w.dir, "filler")
 	fill(t, filler)
 	waiting := w.pod(t, "waiting", `
@@ -225,6 +227,19 @@ containers: [{name: main, image: IMAGE, args: [sleep], volumeMounts: [{name: v, 
 	}
 	w.await(t, waiting, "ready", ready)
 	w.delete(t, waiting, 0)
+	freed := w.lastLine(t, talks)
+	w.until(t, func() bool { return w.lastLine(t, talks) > freed+1000 }, func() string {
+		return fmt.Sprintf("what a container says when the disk has room again is not heard: line %d", w.lastLine(t, talks))
+	})
+	w.delete(t, talks, 0)
+}
+
+// lastLine is the number of the last line that a pod which talks has said.
+func (w *world) lastLine(t *testing.T, pod *corev1.Pod) (number int) {
+	t.Helper()
+	log := w.log(t, pod, "main")
+	_, _ = fmt.Sscanf(log[max(0, strings.LastIndex(log, "line ")):], "line %d", &number)
+	return number
 }
 
 // fill writes to a file until there is no room for more.

@@ -151,6 +151,11 @@ func run(name string, args []string) error {
 		for n := 0; ; n++ {
 			fmt.Fprintf(out, "line %d of a flood of lines that somebody forgot to turn off\n", n)
 		}
+	case "talk": // a numbered line each millisecond
+		for n := 0; ; n++ {
+			fmt.Printf("line %d %s\n", n, strings.Repeat("x", 100))
+			time.Sleep(time.Millisecond)
+		}
 	case "serve":
 		return serve(args[0])
 	}
