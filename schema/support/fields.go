@@ -56,6 +56,8 @@ var data = map[string]string{
 		spec.hostPath.path
 		spec.hostPath.type
 		spec.local.path
+		spec.nfs @nfs
+		spec.mountOptions[]
 		spec.nodeAffinity.required.nodeSelectorTerms[].matchExpressions[] @requirement
 		spec.nodeAffinity.required.nodeSelectorTerms[].matchFields[] @requirement
 		spec.claimRef.apiVersion
@@ -65,13 +67,7 @@ var data = map[string]string{
 	`,
 	"persistentvolumeclaims": `
 		metadata @meta
-		spec.accessModes[] = ReadWriteOnce ReadOnlyMany ReadWriteMany
-		spec.resources.requests.storage
-		spec.selector.matchLabels.*
-		spec.selector.matchExpressions[] @requirement
-		spec.storageClassName
-		spec.volumeName
-		spec.volumeMode = Filesystem
+		spec @claimSpec
 	`,
 	"configmaps": `
 		metadata @meta
@@ -153,6 +149,20 @@ var fragments = map[string]string{
 		labels.*
 		annotations.*
 	`,
+	"claimSpec": `
+		accessModes[] = ReadWriteOnce ReadOnlyMany ReadWriteMany
+		resources.requests.storage
+		selector.matchLabels.*
+		selector.matchExpressions[] @requirement
+		storageClassName
+		volumeName
+		volumeMode = Filesystem
+	`,
+	"nfs": `
+		server
+		path
+		readOnly
+	`,
 	"rule": `
 		verbs[]
 		apiGroups[]
@@ -210,6 +220,12 @@ var fragments = map[string]string{
 		volumes[].projected.sources[].serviceAccountToken.path
 		volumes[].persistentVolumeClaim.claimName
 		volumes[].persistentVolumeClaim.readOnly
+		volumes[].ephemeral.volumeClaimTemplate.metadata.labels.*
+		volumes[].ephemeral.volumeClaimTemplate.metadata.annotations.*
+		volumes[].ephemeral.volumeClaimTemplate.spec @claimSpec
+		volumes[].image.reference
+		volumes[].image.pullPolicy
+		volumes[].nfs @nfs
 		restartPolicy
 		terminationGracePeriodSeconds
 		activeDeadlineSeconds

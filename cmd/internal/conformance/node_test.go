@@ -44,6 +44,7 @@ type world struct {
 	dir   string
 	store *memory.Store
 	flags node.Flags
+	end   func() // of the agent
 }
 
 // start runs a node until the test ends, and then removes it and looks whether
@@ -81,12 +82,9 @@ func place(t *testing.T) string {
 // startIn runs a node that has all its things in a directory.
 func startIn(t *testing.T, dir string, flags ...string) *world {
 	t.Helper()
-	w := &world{t: t, name: filepath.Base(dir), dir: dir, store: memory.New()}
-	ctx, cancel := context.WithCancel(context.Background())
-	var tasks sync.WaitGroup
+	w := &world{t: t, name: filepath.Base(dir), dir: dir, store: memory.New(), end: func() {}}
 	t.Cleanup(func() {
-		cancel()
-		tasks.Wait()
+		w.end()
 		if w.flags.IP != "" {
 			w.remove()
 		}
@@ -103,19 +101,31 @@ func startIn(t *testing.T, dir string, flags ...string) *world {
 	if err := errors.Join(err, w.flags.Complete()); err != nil {
 		t.Fatal(err)
 	}
-	logger := slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	n, err := node.Open(ctx, w.flags, logger)
-	if err != nil {
-		t.Fatal(err)
-	}
 	w.put(schema.BindingNodeName, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.name}, Spec: corev1.NodeSpec{PodCIDR: "10.217.94.0/24"}})
+	w.launch()
+	return w
+}
+
+// launch runs the node's agent until end is called.
+func (w *world) launch() {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	n, err := node.Open(ctx, w.flags, slog.New(slog.NewTextHandler(logWriter{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	if err != nil {
+		cancel()
+		w.t.Fatal(err)
+	}
+	var tasks sync.WaitGroup
 	tasks.Go(func() {
 		defer n.Close()
 		if err := n.Run(ctx, w.store, prometheus.NewRegistry()); err != nil {
-			t.Errorf("node: %v", err)
+			w.t.Errorf("node: %v", err)
 		}
 	})
-	return w
+	w.end = func() {
+		cancel()
+		tasks.Wait()
+	}
 }
 
 func need(t *testing.T) {

@@ -103,6 +103,13 @@ containers: [{name: main, image: IMAGE, args: [stat, /v/old/f, --, add, /v/new, 
 	}, claim)
 	w.await(t, pod, "ended", ended)
 	w.wantLog(t, pod, "main", "/v/old/f: -rw-rw---- 0:77\n", "/v/new: -rw-r--r-- 1000:77\n")
+	reader := w.pod(t, "claims-to-read", `
+restartPolicy: Never
+volumes: [{name: v, persistentVolumeClaim: {claimName: data, readOnly: true}}]
+containers: [{name: main, image: IMAGE, args: [cat, /v/new, --, add, /v/new, y], volumeMounts: [{name: v, mountPath: /v}]}]
+`)
+	w.run(t, reader, "ended", ended)
+	w.wantLog(t, reader, "main", "/v/new: x\n", "read-only file system")
 }
 
 func sharedNamespaces(t *testing.T, w *world) {

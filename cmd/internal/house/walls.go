@@ -53,7 +53,7 @@ var walls = []wall{
 	{outside: "github.com/mdlayher", inside: []pattern{"nodeagent/network", "proxy/nftables"}},
 	{outside: "github.com/google/nftables", inside: []pattern{"nodeagent/network", "proxy/nftables"}},
 	{outside: "github.com/miekg/dns", inside: []pattern{"proxy/dns"}},
-	{outside: "github.com/google/go-containerregistry", inside: []pattern{"testdata/images"}, tests: []pattern{"nodeagent/runtime/containerd"}},
+	{outside: "github.com/google/go-containerregistry", inside: []pattern{"testdata/images"}, tests: []pattern{"nodeagent/runtime/containerd", "cmd/internal/conformance"}},
 	{outside: "github.com/spf13/cobra", inside: []pattern{"cmd/..."}},
 	{outside: "k8s.io/kubernetes", inside: []pattern{"schema/validation", "schema/apiserver/..."}},
 	{outside: "k8s.io/apiserver", inside: []pattern{"schema/apiserver/..."}},

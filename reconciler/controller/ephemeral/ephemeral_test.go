@@ -9,10 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/evenkeel/evenkeel/reconciler/controller/binder"
 	"github.com/evenkeel/evenkeel/reconciler/controller/controllertest"
 	"github.com/evenkeel/evenkeel/reconciler/controller/ephemeral"
-	"github.com/evenkeel/evenkeel/reconciler/controller/garbage"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
 )
@@ -21,12 +19,6 @@ func run(t *testing.T, test func(w *controllertest.World)) {
 	controllertest.Run(t, func(w *controllertest.World) {
 		w.Start(func(ctx context.Context) error {
 			return ephemeral.Run(ctx, ephemeral.Config{Writer: w.Writer, Recorder: w, Logger: w.Logger})
-		})
-		w.Start(func(ctx context.Context) error {
-			return binder.Run(ctx, binder.Config{Writer: w.Writer, Recorder: w, Logger: w.Logger})
-		})
-		w.Start(func(ctx context.Context) error {
-			return garbage.Run(ctx, garbage.Config{Writer: w.Writer, Logger: w.Logger})
 		})
 		test(w)
 	})
@@ -53,13 +45,10 @@ func claimed(w *controllertest.World, name string) *corev1.PersistentVolumeClaim
 	return claim
 }
 
-// A pod's claim is made as its template says, owned by the pod, given a volume,
-// made again if somebody deletes it, and goes with the pod.
+// A pod's claim is made as its template says, owned by the pod, and made again
+// if somebody deletes it.
 func TestEphemeralClaims(t *testing.T) {
 	run(t, func(w *controllertest.World) {
-		disk := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "disk"}}
-		disk.Spec.Capacity, disk.Spec.AccessModes = gibibyte(), []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
-		w.Create(disk)
 		made := w.Create(pod("web"))
 		claim := claimed(w, "web-work")
 		if claim == nil {
@@ -72,17 +61,12 @@ func TestEphemeralClaims(t *testing.T) {
 		if diff := cmp.Diff(want, metav1.ObjectMeta{Labels: claim.Labels, OwnerReferences: claim.OwnerReferences}); diff != "" {
 			t.Errorf("claim (-want +got):\n%s", diff)
 		}
-		if claim.Spec.VolumeName != "disk" || claim.Status.Phase != corev1.ClaimBound {
-			t.Errorf("claim has volume %q and is %s", claim.Spec.VolumeName, claim.Status.Phase)
+		if diff := cmp.Diff(pod("web").Spec.Volumes[0].Ephemeral.VolumeClaimTemplate.Spec, claim.Spec); diff != "" {
+			t.Errorf("claim (-want +got):\n%s", diff)
 		}
 		w.Delete(schema.KeyOf(claim), nil)
 		if again := claimed(w, "web-work"); again == nil || again.UID == claim.UID {
 			t.Errorf("after somebody deleted it: %v", again)
-		}
-		at := int64(0)
-		w.Delete(schema.KeyOf(made), &at)
-		if left := claimed(w, "web-work"); left != nil {
-			t.Errorf("left after its pod: %v", left.ObjectMeta)
 		}
 	})
 }

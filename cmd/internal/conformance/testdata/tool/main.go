@@ -125,6 +125,8 @@ func run(name string, args []string) error {
 		return inner.Run()
 	case "proc":
 		return syscall.Mount("proc", args[0], "proc", 0, "")
+	case "run":
+		return exec.Command(args[0], args[1:]...).Run()
 	case "ps":
 		stats, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, file := range stats {
