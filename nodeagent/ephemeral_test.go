@@ -147,7 +147,9 @@ func TestStatusEphemeral(t *testing.T) {
 			id: "containerd://eye/0", want: ended,
 		},
 		"refused": {
-			o:    up.with(func(o *Observed) { o.Failures = map[string]Failure{"eye": {Reason: reasonRefused, Message: "no such program", Since: noon}} }),
+			o: up.with(func(o *Observed) {
+				o.Failures = map[string]Failure{"eye": {Reason: reasonRefused, Message: "no such program", Since: noon}}
+			}),
 			want: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 128, Reason: "StartError", Message: "no such program", StartedAt: metav1.NewTime(noon), FinishedAt: metav1.NewTime(noon)}},
 		},
 		"ran, and is gone": {o: up.with(func(o *Observed) { o.Begun = map[string]bool{"eye": true} }), before: said(running), id: "containerd://eye/0", want: lost},

@@ -90,4 +90,14 @@ containers:
 	want["ends"], want["tied"] = "Completed 0", "Error 137" // with the process namespace of main
 	w.await(t, pod, "without main", func(p *corev1.Pod) bool { return cmp.Equal(ephemerals(p), want) })
 	w.delete(t, pod, 5)
+
+	users := w.pod(t, "ephemeral-users", `
+hostUsers: false
+containers: [{name: main, image: IMAGE, args: [sleep]}]
+`)
+	w.run(t, users, "ready", ready)
+	users = w.debug(t, users, `[{name: looks, image: IMAGE, targetContainerName: main, args: [ps]}]`)
+	w.await(t, users, "looked into", func(p *corev1.Pod) bool { return ephemerals(p)["looks"] == "Completed 0" })
+	w.wantLog(t, users, "looks", "\nprocess /tool sleep")
+	w.delete(t, users, 0)
 }
