@@ -48,9 +48,17 @@ func TestParse(t *testing.T) {
 		{Soft: "memory.available<1Gi"},
 		{Soft: "memory.available<1Gi", SoftGrace: "memory.available=soon"},
 		{MinReclaim: "disk=1"},
+		{Hard: "containerfs.available<10%"},
 	} {
 		if got, err := Parse(bad); err == nil {
 			t.Errorf("%+v: got %v", bad, got)
+		}
+	}
+	for signal, use := range map[string]string{
+		"containerfs.available": "use imagefs.available", "containerfs.inodesFree": "use imagefs.inodesFree", "allocatableMemory.available": "use memory.available",
+	} {
+		if _, err := Parse(Settings{Soft: signal + "<10%"}); err == nil || !strings.HasSuffix(err.Error(), use) {
+			t.Errorf("%s: %v, want to be told to %s", signal, err, use)
 		}
 	}
 }

@@ -44,6 +44,15 @@ var signals = map[Signal]struct {
 	PIDAvailable:      {pids, corev1.NodePIDPressure},
 }
 
+// meantElsewhere are signals of the kubelet that say nothing of their own here.
+var meantElsewhere = map[Signal]string{
+	"containerfs.available":       sameDisk + " imagefs.available",
+	"containerfs.inodesFree":      sameDisk + " imagefs.inodesFree",
+	"allocatableMemory.available": "pods may use all memory but what memory.available keeps free: use memory.available",
+}
+
+const sameDisk = "what containers write lies on the images' file system: use"
+
 // Resource is what a signal tells of, as messages name it.
 func (s Signal) Resource() corev1.ResourceName { return signals[s].resource }
 
@@ -148,6 +157,9 @@ func parseEach[T any](text, sign string, parse func(string) (T, error)) (map[Sig
 			return nil, fmt.Errorf("%q: want SIGNAL%sVALUE", part, sign)
 		}
 		signal := Signal(strings.TrimSpace(name))
+		if why, meant := meantElsewhere[signal]; meant {
+			return nil, fmt.Errorf("%q: %s", part, why)
+		}
 		if _, known := signals[signal]; !known {
 			return nil, fmt.Errorf("%q: there is no signal %q: want memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree or pid.available", part, signal)
 		}
