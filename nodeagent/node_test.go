@@ -341,6 +341,28 @@ func TestStopWhenCutOff(t *testing.T) {
 	})
 }
 
+// A new agent hears of its lease before it judges by it: it neither stops nor
+// starts what must not run without.
+func TestNotCutOffByARestart(t *testing.T) {
+	for name, away := range map[string]time.Duration{"store at hand": 0, "store late": 500 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				only := newPod("only-once", "main")
+				only.Annotations = map[string]string{schema.CutOffAnnotation: schema.CutOffStop}
+				w.start()
+				w.bind(only)
+				w.kill()
+				w.store.dark.Store(away > 0)
+				w.start()
+				w.pass(away)
+				w.store.dark.Store(false)
+				w.pass(10 * time.Second)
+				w.wantState(only, "Running main=running,ready,0")
+			})
+		})
+	}
+}
+
 // An agent that is restarted keeps the lease of the one before, also while it
 // has something to remove first.
 func TestLeaseOutlivesTheAgent(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 type presence struct {
 	registry.Store // KeepAlive through it counts as renewal
 	ttl            time.Duration
+	began          time.Time
 	changed        chan struct{} // has room for one
 
 	mu      sync.Mutex
@@ -26,7 +27,7 @@ type presence struct {
 }
 
 func newPresence(store registry.Store, ttl time.Duration) *presence {
-	return &presence{Store: store, ttl: ttl, changed: make(chan struct{}, 1)}
+	return &presence{Store: store, ttl: ttl, began: time.Now(), changed: make(chan struct{}, 1)}
 }
 
 // KeepAlive implements registry.Store.
@@ -61,6 +62,17 @@ func (p *presence) deadlines() (cutOff, stopped time.Time) {
 func (p *presence) isCutOff(now time.Time) bool {
 	at, _ := p.deadlines()
 	return !now.Before(at)
+}
+
+// unknown is for how long it is not to be judged by: a process that has just
+// begun has two tenths of a lease's time to hear of it.
+func (p *presence) unknown(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.renewed.IsZero() {
+		return 0
+	}
+	return max(0, p.began.Add(p.ttl*2/10).Sub(now))
 }
 
 // followPresence tells the workers when the node is cut off, and when it no
@@ -108,8 +120,12 @@ func (a *agent) keepEarlierLease(ctx context.Context) {
 // mustStop reports whether a pod asks not to run while its node is cut off, and
 // the node is.
 func (w *worker) mustStop(now time.Time) bool {
-	return stopsWhenCutOff(w.pod) && w.agent.presence.isCutOff(now)
+	return w.heedsPresence() && w.agent.presence.isCutOff(now)
 }
+
+// heedsPresence reports whether it matters to a pod that the node has a lease;
+// without a control plane there is none to have.
+func (w *worker) heedsPresence() bool { return stopsWhenCutOff(w.pod) && !w.agent.cfg.Standalone }
 
 func stopsWhenCutOff(pod *corev1.Pod) bool {
 	return pod != nil && pod.Annotations[schema.CutOffAnnotation] == schema.CutOffStop

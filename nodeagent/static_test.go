@@ -48,7 +48,9 @@ func TestStaticPodsAlone(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.own, w.alone = make(chan []*corev1.Pod), true
 		w.store.dark.Store(true)
-		pod := static(t, newPod("a", "main"))
+		own := newPod("a", "main")
+		own.Annotations = map[string]string{schema.CutOffAnnotation: schema.CutOffStop} // there is nothing to be cut off from
+		pod := static(t, own)
 		w.start()
 		w.give(pod)
 		if !w.runs(pod) {

@@ -146,6 +146,9 @@ func (w *worker) turn(ctx context.Context) (again time.Duration, done bool) {
 		if !known {
 			return 0, false
 		}
+		if unknown := w.agent.presence.unknown(time.Now()); unknown > 0 && w.heedsPresence() {
+			return unknown, false
+		}
 		o := w.observed(ctx, containers)
 		if ended := w.say(bound, o, false); ended {
 			continue
