@@ -150,9 +150,11 @@ func (c *Checker) touchAround(o *object) {
 	}
 }
 
-// SetNodes says which nodes are known.
+// SetNodes says which nodes are known. Those that do not say what they have,
+// since they are declared and no agent has reported, are not.
 func (c *Checker) SetNodes(nodes []*corev1.Node) {
 	before := c.nodes
+	nodes = slices.DeleteFunc(slices.Clone(nodes), func(n *corev1.Node) bool { return len(n.Status.Allocatable) == 0 })
 	c.nodes = slices.SortedFunc(slices.Values(nodes), func(a, b *corev1.Node) int { return strings.Compare(a.Name, b.Name) })
 	if c.fresh || slices.EqualFunc(before, c.nodes, offersTheSame) {
 		return

@@ -77,6 +77,9 @@ func (c *computation) change(change reconciler.Change) {
 		if after, ok := change.Object.(*corev1.Node); ok && change.Action == reconciler.Update {
 			c.drain(after, newNoExecute(live, after))
 		}
+		if change.Release {
+			c.out.Notes = append(c.out.Notes, title(change.Key)+": it stays, as it is a machine; what was declared of it is taken back")
+		}
 	case schema.Namespaces.Resource:
 		if change.Action == reconciler.Delete {
 			c.empty(change.Key.Name)

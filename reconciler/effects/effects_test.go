@@ -70,6 +70,10 @@ func TestEffects(t *testing.T) {
 			before: []string{pod("p", "i:1", 0), controller("web", 2, "i:1", 0)},
 			want:   reconciler.Effects{Deleted: 3},
 		},
+		"a node that is no longer declared": {
+			before: []string{"apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {disk: ssd}}\n"},
+			want:   reconciler.Effects{Notes: []string{"Node n1: it stays, as it is a machine; what was declared of it is taken back"}},
+		},
 		"another image restarts, anything else replaces": {
 			before: []string{pod("a", "i:1", 0), pod("b", "i:1", 0)}, after: []string{pod("a", "i:2", 0), pod("b", "i:1", 100)},
 			want: reconciler.Effects{Restarted: 1, Replaced: 1},

@@ -16,7 +16,9 @@ import (
 	"github.com/evenkeel/evenkeel/schema"
 )
 
-// nodesAfter are the base's nodes as the plan leaves them.
+// nodesAfter are the base's nodes as the plan leaves them, but for those of
+// which it is not known what they have: they are declared, and no agent has
+// reported.
 func (c *computation) nodesAfter(plan *reconciler.Plan) []*corev1.Node {
 	byName := map[string]*corev1.Node{}
 	for _, obj := range c.base.Objects {
@@ -32,7 +34,9 @@ func (c *computation) nodesAfter(plan *reconciler.Plan) []*corev1.Node {
 	}
 	var out []*corev1.Node
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		out = append(out, byName[name])
+		if len(byName[name].Status.Allocatable) > 0 {
+			out = append(out, byName[name])
+		}
 	}
 	return out
 }
