@@ -106,3 +106,33 @@ Plan: 0 to add, 1 to change, 0 to delete, 0 unchanged
 		t.Errorf("both, -want +got:\n%s", diff)
 	}
 }
+
+// TestEphemeralContainersStay: what kubectl debug added to a pod is no drift,
+// and an update leaves it.
+func TestEphemeralContainersStay(t *testing.T) {
+	const pod = `apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: shop}
+spec:
+  containers: [{name: main, image: "main:1"}]
+`
+	base := DeclaredBase(setOf(t, "pod.yaml", pod))
+	key := schema.Pods.Key("shop", "a")
+	live := base.Objects[key].DeepCopyObject().(*corev1.Pod)
+	live.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+		Name: "eye", Image: "tools:1", ImagePullPolicy: corev1.PullIfNotPresent,
+		TerminationMessagePath: corev1.TerminationMessagePathDefault, TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+	}}}
+	base.Objects[key] = live
+	if diff := cmp.Diff("Plan: 0 to add, 0 to change, 0 to delete, 1 unchanged\n", rendered(t, base, setOf(t, "pod.yaml", pod))); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	want := `~ update  Pod shop/a  (pod.yaml:1)
+    spec.containers[name=main].image: "main:1" → "main:2"  (pod.yaml:5)
+
+Plan: 0 to add, 1 to change, 0 to delete, 0 unchanged
+`
+	if diff := cmp.Diff(want, rendered(t, base, setOf(t, "pod.yaml", strings.ReplaceAll(pod, "main:1", "main:2")))); diff != "" {
+		t.Errorf("another image, -want +got:\n%s", diff)
+	}
+}
