@@ -219,11 +219,11 @@ func (w *worker) teardown(ctx context.Context) error {
 		return fmt.Errorf("network: %w", err)
 	}
 	w.sandbox, w.prepared, w.tornDown = nil, nil, true
+	if err := w.letGo(ctx); err != nil {
+		return err
+	}
 	if bound := w.agent.bindings.pod(w.uid); bound != nil && bound.DeletionTimestamp == nil {
 		return nil
-	}
-	if err := w.releaseImages(ctx); err != nil {
-		return err
 	}
 	if err := w.agent.cfg.Volumes.Remove(w.uid); err != nil {
 		return fmt.Errorf("volumes: %w", err)

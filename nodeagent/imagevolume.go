@@ -44,7 +44,7 @@ func (w *worker) mountImages(ctx context.Context, c *corev1.Container) (ready bo
 			return false, err
 		}
 		err = w.agent.cfg.Runtime.MountImage(ctx, runtime.ImageMount{
-			PodUID: w.uid, Volume: name, Image: image.Ref, Target: w.agent.cfg.Volumes.Dir(w.uid, name),
+			PodUID: w.uid, Volume: name, Image: image.Ref, Target: w.agent.cfg.Volumes.Dir(w.uid, name), User: w.prepared.sandbox.UserNS,
 		})
 		if err != nil {
 			return false, w.fail(ctx, c.Name, reasonConfig, fmt.Errorf("volume %s: %w", name, err))
@@ -53,14 +53,19 @@ func (w *worker) mountImages(ctx context.Context, c *corev1.Container) (ready bo
 	return true, nil
 }
 
-// releaseImages unmounts the images that are volumes of the pod. Of a pod that
-// is only found on the machine it is not known whether there are any.
-func (w *worker) releaseImages(ctx context.Context) error {
-	if w.pod != nil && !slices.ContainsFunc(w.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Image != nil }) {
+// letGo unmounts what others could do without the pod's holding it: images,
+// and what is on a server. Of a pod that is only found on the machine it is not
+// known whether there is any.
+func (w *worker) letGo(ctx context.Context) error {
+	if w.pod != nil && !slices.ContainsFunc(w.pod.Spec.Volumes, holdsOthers) {
 		return nil
 	}
 	if err := w.agent.cfg.Volumes.Unmount(w.uid); err != nil {
 		return fmt.Errorf("volumes: %w", err)
 	}
 	return w.agent.cfg.Runtime.ReleaseImages(ctx, w.uid)
+}
+
+func holdsOthers(v corev1.Volume) bool {
+	return v.Image != nil || v.NFS != nil || v.PersistentVolumeClaim != nil || v.Ephemeral != nil
 }

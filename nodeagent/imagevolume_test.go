@@ -56,6 +56,27 @@ func TestImageVolume(t *testing.T) {
 	})
 }
 
+// A pod that has ended holds no image any more, although it is still there.
+func TestImageVolumeOfEndedPod(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.runtime.AddImage(rt.Image{Ref: "near:1", Cmd: []string{"/near"}})
+		w.runtime.AddImage(rt.Image{Ref: "model:1"})
+		pod := podWithImages(corev1.PullIfNotPresent)
+		pod.Spec.RestartPolicy, pod.Spec.Containers[0].ImagePullPolicy = corev1.RestartPolicyNever, corev1.PullNever
+		w.start()
+		w.bind(pod)
+		if n := len(w.runtime.Mounted()); n != 1 {
+			t.Errorf("%d images mounted", n)
+		}
+		w.exit(pod, "main", 0)
+		w.pass(time.Second)
+		w.wantState(pod, "Succeeded main=Completed,0")
+		if left := w.runtime.Mounted(); len(left) > 0 {
+			t.Errorf("left after its end: %v", left)
+		}
+	})
+}
+
 // A policy of Never says so, and pulls nothing.
 func TestImageVolumeIsNeverPulled(t *testing.T) {
 	inWorld(t, func(w *world) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/nodeagent/server"
+	"github.com/evenkeel/evenkeel/nodeagent/stats"
 	"github.com/evenkeel/evenkeel/schema"
 )
 
@@ -84,20 +85,30 @@ func TestView(t *testing.T) {
 		{Name: "disk", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		{Name: "ram", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
 		{Name: "host", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}},
+		{Name: "claimed", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}},
+		{Name: "unbound", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "none"}}},
+		{Name: "nas", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "nas", Path: "/"}}},
 	}
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "disk"}}
+	disk := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "disk"}}
+	disk.Spec.Local = &corev1.LocalVolumeSource{Path: "/mnt/disk"}
 	v := viewed(pod, corev1.ContainerStatus{Name: "main", RestartCount: 3}, runtime.Status{State: runtime.Running, PID: 7})
 	inWorld(t, func(w *world) { v.a.cfg.Volumes = w.volumes })
 	v.a.machine.cgroupRoot = "/evenkeel/n1"
+	v.a.bindings.refs = map[schema.Key]schema.Object{schema.KeyOf(claim): claim, schema.KeyOf(disk): disk}
 	measured := v.Measured()
 	if len(measured) != 1 || len(measured[0].Containers) != 1 || measured[0].Containers[0].Cgroup != "/evenkeel/n1/pod"+string(pod.UID)+"/"+ContainerID(pod, "main", 0) {
 		t.Fatalf("measured: %+v", measured)
 	}
-	ephemeral := map[string]bool{}
-	for _, volume := range measured[0].Volumes {
-		ephemeral[volume.Name] = volume.Ephemeral
+	dir := func(name string) string { return v.a.cfg.Volumes.Dir(string(pod.UID), name) }
+	want := []stats.Volume{
+		{Name: "disk", Path: dir("disk"), Ephemeral: true},
+		{Name: "ram", Path: dir("ram")},
+		{Name: "claimed", Path: "/mnt/disk", Claim: "data", FileSystem: true},
+		{Name: "nas", Path: dir("nas"), FileSystem: true, Remote: true},
 	}
-	if diff := cmp.Diff(map[string]bool{"disk": true, "ram": false}, ephemeral); diff != "" {
-		t.Error(diff)
+	if diff := cmp.Diff(want, measured[0].Volumes); diff != "" {
+		t.Errorf("volumes (-want +got):\n%s", diff)
 	}
 	if list := v.List(); len(list.Items) != 1 || list.Items[0].Status.ContainerStatuses[0].RestartCount != 3 {
 		t.Errorf("list: %+v", list)
