@@ -62,12 +62,13 @@ spec:
           image: evenkeel.io/echo:1
           ports: [{name: http, containerPort: 8080}]
           readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
-          volumeMounts: [{name: all, mountPath: /all}, {name: scratch, mountPath: /scratch}]
+          volumeMounts: [{name: all, mountPath: /all}, {name: scratch, mountPath: /scratch}, {name: tools, mountPath: /tools}]
         - name: side
           image: evenkeel.io/echo:1
           env: [{name: HTTP_PORT, value: "8081"}, {name: TCP_PORT, value: "9001"}, {name: UDP_PORT, value: "9001"}]
       volumes:
         - {name: scratch, emptyDir: {medium: Memory}}
+        - {name: tools, image: {reference: "evenkeel.io/echo:1"}}
         - name: all
           projected:
             sources:
@@ -84,6 +85,7 @@ spec:
   template:
     metadata: {labels: {app: edge}}
     spec:
+      hostUsers: false
       terminationGracePeriodSeconds: 1
       initContainers:
         - name: beside
@@ -271,7 +273,7 @@ func (h *host) drained() {
 		left = append(left, h.podMounts()...)
 		left = append(left, h.containerdHas("containers", "list", "--quiet")...)
 		left = append(left, h.containerdHas("leases", "list", "--quiet")...)
-		left = append(left, h.activeSnapshots()...)
+		left = append(left, h.podSnapshots()...)
 		if len(left) > 0 {
 			return errors.New(strings.Join(left, "\n"))
 		}
@@ -299,16 +301,17 @@ func (h *host) podFiles() []string {
 	return left
 }
 
-// podMounts are the mounts of pods; the directory of namespaces is one itself.
+// podMounts are the mounts of pods; the directories of namespaces and of
+// id-mapped mounts are mounts themselves.
 func (h *host) podMounts() []string {
 	var left []string
-	namespaces := filepath.Join(h.dir, "r", "ns")
+	own := []string{filepath.Join(h.dir, "r", "ns"), filepath.Join(h.dir, "r", "exec", "mapped")}
 	table, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(table)) {
-		if point := strings.Fields(line)[1]; strings.HasPrefix(point, h.dir+"/") && point != namespaces {
+		if point := strings.Fields(line)[1]; strings.HasPrefix(point, h.dir+"/") && !slices.Contains(own, point) {
 			left = append(left, "mount "+point)
 		}
 	}
@@ -330,11 +333,12 @@ func (h *host) containerdHas(args ...string) []string {
 	return lines
 }
 
-func (h *host) activeSnapshots() []string {
+// podSnapshots are those of containers and of volumes: images' are committed.
+func (h *host) podSnapshots() []string {
 	h.t.Helper()
 	var left []string
 	for _, line := range h.containerdHas("snapshots", "list") {
-		if strings.HasSuffix(line, "Active") || strings.Contains(line, "ctr [") {
+		if strings.HasSuffix(line, "Active") || strings.HasSuffix(line, "View") || strings.Contains(line, "ctr [") {
 			left = append(left, line)
 		}
 	}
