@@ -19,4 +19,5 @@ type ImageMount struct {
 	Volume string // its name in the pod
 	Image  string // reference of a local image
 	Target string // absolute path of a directory
+	User   string // path of the pinned user namespace that the files show their IDs in; empty: the host's
 }
