@@ -35,9 +35,10 @@ func mountsFor(pod *corev1.Pod, c *corev1.Container, p prepared, env map[string]
 				return nil, fmt.Errorf("subPath of volume %s: %w", vm.Name, err)
 			}
 		}
+		isImage := imageVolume(pod, vm.Name) != nil
 		m := runtime.Mount{
 			Source: source, Destination: filepath.Clean("/" + vm.MountPath), Propagation: propagationOf(vm),
-			ReadOnly: vm.ReadOnly || onlyRead(pod, vm.Name), NoExec: imageVolume(pod, vm.Name) != nil,
+			ReadOnly: vm.ReadOnly || onlyRead(pod, vm.Name), NoExec: isImage, Mapped: isImage && hasOwnUsers(pod),
 		}
 		if m.RecursiveReadOnly = recursiveReadOnly(vm); m.RecursiveReadOnly && !canReadOnlyBelow() {
 			return nil, fmt.Errorf("recursiveReadOnly of volume %s: this machine's kernel is older than 5.12: %w", vm.Name, errConfig)

@@ -24,23 +24,55 @@ const (
 
 // UserRange is a part of the machine's user and group IDs.
 type UserRange struct {
-	// First is a multiple of UsersPerPod, and not 0. Default: UsersPerPod.
+	// First is at least UsersPerPod, so that the machine's own users are none of
+	// a pod. Default: UsersPerPod, with as many Pods as there is room for up to
+	// the highest ID.
 	First uint32
-	// Pods is how many pods have a part of the range. Default: as many as there
-	// is room for up to the highest ID.
+	// Pods is how many pods have a part of the range.
 	Pods int
 }
 
 func (r UserRange) validate() error {
-	most := maxUserParts - int(r.First/UsersPerPod)
+	most := int((1<<32 - int64(r.First)) / UsersPerPod)
 	switch {
 	case r.First == 0 && r.Pods == 0:
-	case r.First == 0 || r.First%UsersPerPod != 0:
-		return fmt.Errorf("network config: Users begins at %d, which is not a multiple of %d above 0", r.First, UsersPerPod)
-	case r.Pods < 1 || r.Pods > most:
-		return fmt.Errorf("network config: Users has %d parts, want 1 to %d", r.Pods, most)
+	case r.First < UsersPerPod:
+		return fmt.Errorf("network config: Users begins at %d, want %d or more", r.First, UsersPerPod)
+	case r.Pods < 0 || r.Pods > most:
+		return fmt.Errorf("network config: Users has %d parts, want at most %d", r.Pods, most)
 	}
 	return nil
+}
+
+// KubeletUsers is the range that a machine's /etc/subuid and /etc/subgid give
+// the user "kubelet", for pods (Kubernetes: "User Namespaces"); the default if
+// they give it none, and one for no pod if they differ.
+func KubeletUsers(subuid, subgid string) UserRange {
+	users, groups := subordinates(subuid), subordinates(subgid)
+	switch {
+	case users == UserRange{} && groups == UserRange{}:
+		return UserRange{}
+	case users != groups:
+		return UserRange{First: UsersPerPod}
+	}
+	return users
+}
+
+// subordinates reads NAME:FIRST:COUNT lines.
+func subordinates(text string) UserRange {
+	for line := range strings.Lines(text) {
+		field := strings.Split(strings.TrimSpace(line), ":")
+		if len(field) != 3 || field[0] != "kubelet" {
+			continue
+		}
+		first, err1 := strconv.ParseUint(field[1], 10, 32)
+		count, err2 := strconv.ParseUint(field[2], 10, 32)
+		if err1 != nil || err2 != nil || first < UsersPerPod || first+count > 1<<32 {
+			return UserRange{First: UsersPerPod}
+		}
+		return UserRange{First: uint32(first), Pods: int(count / UsersPerPod)}
+	}
+	return UserRange{}
 }
 
 // maxUserParts is how often UsersPerPod goes into all IDs.
@@ -54,7 +86,7 @@ type userPool struct {
 }
 
 func newUserPool(within UserRange) *userPool {
-	if within.First == 0 {
+	if within == (UserRange{}) {
 		within = UserRange{First: UsersPerPod, Pods: maxUserParts - 1}
 	}
 	return &userPool{within: within, of: map[string]uint32{}}
@@ -79,7 +111,7 @@ func (p *userPool) acquire(uid string) (first uint32, err error) {
 			return first, nil
 		}
 	}
-	return 0, fmt.Errorf("all %d ranges of user IDs are taken", p.within.Pods)
+	return 0, fmt.Errorf("all %d ranges of user IDs are taken: /etc/subuid and /etc/subgid say how many the machine has for pods, in a line for kubelet", p.within.Pods)
 }
 
 // usersOf finds the user namespace that is pinned in a pod's directory; an

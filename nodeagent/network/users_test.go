@@ -39,6 +39,9 @@ func TestOwnUsers(t *testing.T) {
 		}
 	}
 
+	serveTCP(t, openNS(t, a.NetNS), ":80")
+	wantAnswer(t, openNS(t, b.NetNS), "tcp4", a.IP.String()+":80", b.IP.String())
+
 	second := newNode(t, w.node, w.cfg)
 	if diff := cmp.Diff(a, setup(t, second, Pod{UID: "a", Name: "a", OwnUsers: true}), compareIPs); diff != "" {
 		t.Errorf("after a restart (-want +got):\n%s", diff)
@@ -81,9 +84,9 @@ func TestUserRange(t *testing.T) {
 	}{
 		{UserRange{}, ""},
 		{UserRange{First: 65536, Pods: 65535}, ""},
-		{UserRange{First: 0, Pods: 3}, "network config: Users begins at 0, which is not a multiple of 65536 above 0"},
-		{UserRange{First: 100000, Pods: 3}, "network config: Users begins at 100000, which is not a multiple of 65536 above 0"},
-		{UserRange{First: 131072, Pods: 65535}, "network config: Users has 65535 parts, want 1 to 65534"},
+		{UserRange{First: 100000}, ""},
+		{UserRange{First: 0, Pods: 3}, "network config: Users begins at 0, want 65536 or more"},
+		{UserRange{First: 131072, Pods: 65535}, "network config: Users has 65535 parts, want at most 65534"},
 	} {
 		got := ""
 		if err := c.r.validate(); err != nil {
@@ -91,6 +94,27 @@ func TestUserRange(t *testing.T) {
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+func TestKubeletUsers(t *testing.T) {
+	for name, c := range map[string]struct {
+		subuid, subgid string
+		want           UserRange
+	}{
+		"nothing":      {},
+		"others only":  {"me:100000:65536\n", "me:100000:65536\n", UserRange{}},
+		"its own":      {"me:100000:65536\nkubelet:200000:7208960\n", "kubelet:200000:7208960\n", UserRange{First: 200000, Pods: 110}},
+		"too few":      {"kubelet:100000:1000\n", "kubelet:100000:1000\n", UserRange{First: 100000}},
+		"not the same": {"kubelet:100000:65536\n", "", UserRange{First: UsersPerPod}},
+		"the machine's": {
+			"kubelet:0:655360\n", "kubelet:0:655360\n", UserRange{First: UsersPerPod},
+		},
+	} {
+		got := KubeletUsers(c.subuid, c.subgid)
+		if diff := cmp.Diff(c.want, got); diff != "" || got.validate() != nil {
+			t.Errorf("%s: %s %v", name, diff, got.validate())
 		}
 	}
 }

@@ -240,6 +240,7 @@ type Mount struct {
 	RecursiveReadOnly   bool // and all mounts below it; from kernel 5.12 on
 	NoExec              bool // no program of it is run
 	Propagation         Propagation
+	Mapped              bool // it has the IDs of the container's user namespace already
 	KeepLabel           bool // it is not given the container's SELinux label
 }
 

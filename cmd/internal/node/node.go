@@ -172,7 +172,7 @@ func Open(ctx context.Context, f Flags, logger *slog.Logger) (*Node, error) {
 }
 
 func (n *Node) openRest() error {
-	cfg := network.Config{Node: n.flags.Name, RunDir: n.flags.RunDir, NodeIP: n.flags.Addr(), Masquerade: true, Logger: n.logger}
+	cfg := network.Config{Node: n.flags.Name, RunDir: n.flags.RunDir, NodeIP: n.flags.Addr(), Masquerade: true, Users: podUsers(), Logger: n.logger}
 	if n.flags.ServiceCIDR != "" {
 		cidr, err := netip.ParsePrefix(n.flags.ServiceCIDR)
 		if err != nil {
@@ -186,6 +186,14 @@ func (n *Node) openRest() error {
 	}
 	n.volumes, err = volume.New(volume.Config{Dir: filepath.Join(n.flags.podsDir(), n.flags.Name), Logger: n.logger})
 	return err
+}
+
+// podUsers are the machine's IDs for pods with users of their own; the default
+// where it has no such files.
+func podUsers() network.UserRange {
+	subuid, _ := os.ReadFile("/etc/subuid")
+	subgid, _ := os.ReadFile("/etc/subgid")
+	return network.KubeletUsers(string(subuid), string(subgid))
 }
 
 // Close releases connections; everything that runs goes on.

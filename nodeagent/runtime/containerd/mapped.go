@@ -73,24 +73,57 @@ func (r *Runtime) mapMounts(c rt.Container, root []mount.Mount) ([]mount.Mount, 
 	if err := reachable(r.cfg.DaemonState); err != nil {
 		return nil, err
 	}
-	users, err := unix.Open(c.Namespaces.User, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	dir, users, err := r.prepareMapped(c.ID, c.Namespaces.User)
 	if err != nil {
-		return nil, fmt.Errorf("open the user namespace of %s: %w", c.ID, err)
-	}
-	defer unix.Close(users)
-	if err := preparePrivate(r.mappedDir()); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(r.mappedDir(), c.ID)
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make mounts of %s: %w", c.ID, err)
-	}
+	defer unix.Close(users)
 	for i, m := range c.Mounts {
 		if err := mapMount(m, mappedSource(r.mappedDir(), c.ID, i), users); err != nil {
 			return nil, fmt.Errorf("mount %s for %s: %w", m.Source, c.ID, err)
 		}
 	}
 	return mapRoot(root, dir, users, c.Namespaces.FirstUser)
+}
+
+// mapView is mapRoot for an image that is only looked into. dropMapped is to
+// follow, also after an error.
+func (r *Runtime) mapView(id string, view []mount.Mount, user string) ([]mount.Mount, error) {
+	dir, users, err := r.prepareMapped(id, user)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(users)
+	return mapRoot(view, dir, users, 0)
+}
+
+// prepareMapped makes an empty place for mounts, and opens a user namespace,
+// which the caller closes. That the ID is starting must be known before.
+func (r *Runtime) prepareMapped(id, user string) (dir string, users int, err error) {
+	if dir, err = r.placeMapped(id); err != nil {
+		return "", -1, err
+	}
+	users, err = unix.Open(user, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", -1, fmt.Errorf("open the user namespace of %s: %w", id, err)
+	}
+	return dir, users, nil
+}
+
+func (r *Runtime) placeMapped(id string) (dir string, err error) {
+	r.mapping.Lock()
+	defer r.mapping.Unlock()
+	if err := preparePrivate(r.mappedDir()); err != nil {
+		return "", err
+	}
+	if err := r.dropMapped(id); err != nil { // what an earlier process left
+		return "", err
+	}
+	dir = filepath.Join(r.mappedDir(), id)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make mounts of %s: %w", id, err)
+	}
+	return dir, nil
 }
 
 // reachable: a container's root file system is below containerd's state
@@ -134,7 +167,10 @@ func mapMount(m rt.Mount, target string, users int) error {
 	if m.Propagation != rt.Private {
 		below.Propagation = unix.MS_SLAVE // what a container mounts never leaves its user namespace
 	}
-	top := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(users)}
+	top := unix.MountAttr{}
+	if !m.Mapped {
+		top = unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(users)}
+	}
 	if m.NoExec {
 		top.Attr_set |= unix.MOUNT_ATTR_NOEXEC
 	}
@@ -177,12 +213,13 @@ func makeLike(fd int, target string) error {
 		return err
 	}
 	if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
-		if err := os.Mkdir(target, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		return nil
+		return os.Mkdir(target, 0o700)
 	}
-	return os.WriteFile(target, nil, 0o600)
+	place, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return place.Close()
 }
 
 // mapRoot maps a container's root file system. Of an overlay the image's
@@ -291,11 +328,32 @@ func (r *Runtime) sweepMapped() error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if !r.isStarting(e.Name()) {
-			errs = append(errs, r.dropMapped(e.Name()))
-		}
+		errs = append(errs, r.sweepOne(e.Name()))
 	}
 	return errors.Join(errs...)
+}
+
+// sweepOne is done before a start of that ID makes its place, or not at all.
+func (r *Runtime) sweepOne(id string) error {
+	r.mapping.Lock()
+	defer r.mapping.Unlock()
+	if r.isStarting(id) {
+		return nil
+	}
+	return r.dropMapped(id)
+}
+
+// starts notes that mounts of that ID are being made, until the returned
+// function is called.
+func (r *Runtime) starts(id string) (done func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.starting[id] = true
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.starting, id)
+	}
 }
 
 func (r *Runtime) isStarting(id string) bool {

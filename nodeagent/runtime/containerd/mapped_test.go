@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -12,9 +13,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
 	"golang.org/x/sys/unix"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/testdata/images"
 )
 
 const firstUser = 50 << 16
@@ -133,8 +138,69 @@ func TestOwnUsers(t *testing.T) {
 	if code, out, err := n.Exec(t.Context(), c.ID, []string{"/tool", "id"}, 100); err != nil || code != 0 || !strings.HasPrefix(string(out), "uid=1000") {
 		t.Errorf("a command in it: %d %s %v", code, out, err)
 	}
+	var said, input bytes.Buffer
+	input.WriteString("hello")
+	for _, command := range []rt.Command{{Args: []string{"/tool", "id"}, Stdout: &said, TTY: true}, {Args: []string{"/tool", "cat", "/dev/stdin"}, Stdin: &input, Stdout: &said}} {
+		if code, err := n.Stream(t.Context(), c.ID, command); err != nil || code != 0 {
+			t.Errorf("%v: %d, %v", command.Args, code, err)
+		}
+	}
+	if !strings.HasPrefix(said.String(), "uid=1000") || !strings.HasSuffix(said.String(), "hello") {
+		t.Errorf("commands in it said %q", said.String())
+	}
 	if left := mountsOf(t, " "+n.mappedDir()); len(left) != 1 {
 		t.Errorf("mounts are left: %v", left)
+	}
+}
+
+// TestOwnUsersOfLayers: an image of several layers has its own IDs as a root
+// file system and as a volume.
+func TestOwnUsersOfLayers(t *testing.T) {
+	n := newNode(t)
+	layer, err := random.Layer(1<<10, "application/vnd.docker.image.rootfs.diff.tar.gzip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	deep, err := mutate.AppendLayers(daemon.image, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, from := range map[string]v1.Image{"one": daemon.image, "two": deep} {
+		t.Run(name, func(t *testing.T) {
+			ref, path := "evenkeel.io/"+name+":1", filepath.Join(t.TempDir(), "image.tar")
+			if err := images.Save(from, ref, path); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := n.Import(t.Context(), path); err != nil {
+				t.Fatal(err)
+			}
+			target, namespaces := t.TempDir(), ownUsers(t)
+			if err := n.MountImage(t.Context(), rt.ImageMount{PodUID: name, Volume: "v", Image: ref, Target: target, User: namespaces.User}); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
+			var stat unix.Stat_t
+			if err := unix.Stat(filepath.Join(target, "tool"), &stat); err != nil || stat.Uid != firstUser {
+				t.Errorf("in the volume root's files are %d's: %v", stat.Uid, err)
+			}
+			c := n.container(name, "a", "write", "/etc/passwd", "x")
+			c.Image, c.Namespaces, c.Security.RunAsUser = ref, namespaces, new(int64)
+			c.Mounts = []rt.Mount{{Source: target, Destination: "/v", ReadOnly: true, NoExec: true, Mapped: true}}
+			n.start(c)
+			if got := n.await(c.ID, "exited", exited); got.ExitCode != 0 {
+				t.Errorf("root cannot write root's files: %s", outputs(c))
+			}
+			c.ID, c.Args = c.ID+"-2", []string{"/v/tool", "id"}
+			if err := n.Start(t.Context(), c); err == nil || !strings.Contains(err.Error(), "permission denied") {
+				t.Errorf("a program of the volume: %v", err)
+			}
+			if left := mountsOf(t, " "+n.mappedDir()); len(left) != 1 {
+				t.Errorf("mounts are left: %v", left)
+			}
+			if err := errors.Join(unix.Unmount(target, 0), n.ReleaseImages(t.Context(), name)); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -176,6 +242,13 @@ func TestOwnUsersRefused(t *testing.T) {
 			}
 		})
 	}
+	closed := filepath.Join(t.TempDir(), "closed")
+	if err := os.MkdirAll(filepath.Join(closed, "state"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := reachable(filepath.Join(closed, "state")); !errors.Is(err, rt.ErrConfig) || !strings.Contains(err.Error(), "/closed/state does not allow: chmod o+x it") {
+		t.Errorf("a state directory that is closed: %v", err)
+	}
 	if left := mountsOf(t, " "+n.mappedDir()); len(left) > 1 {
 		t.Errorf("mounts are left: %v", left)
 	}
@@ -188,7 +261,7 @@ func TestMappedMountsAreSwept(t *testing.T) {
 	source := t.TempDir()
 	below := filepath.Join(source, "below")
 	if err := errors.Join(os.Mkdir(below, 0o755), unix.Mount("tmpfs", below, "tmpfs", 0, ""), unix.Mount("", below, "", unix.MS_SHARED, ""),
-		os.WriteFile(filepath.Join(source, "f"), nil, 0o600), os.WriteFile(filepath.Join(below, "g"), nil, 0o600)); err != nil {
+		os.WriteFile(filepath.Join(source, "f"), []byte("kept"), 0o600), os.WriteFile(filepath.Join(below, "g"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(below, unix.MNT_DETACH) })
@@ -196,6 +269,9 @@ func TestMappedMountsAreSwept(t *testing.T) {
 	c.Namespaces = ownUsers(t)
 	c.Mounts = []rt.Mount{{Source: source, Destination: "/x", Propagation: rt.BothWays}, {Source: filepath.Join(source, "f"), Destination: "/f"}}
 	if _, err := n.mapMounts(c, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.mapMounts(c, nil); err != nil { // as after a kill in a start, once more
 		t.Fatal(err)
 	}
 	n.starting[c.ID] = true
@@ -206,10 +282,11 @@ func TestMappedMountsAreSwept(t *testing.T) {
 	if err := n.sweepMapped(); err != nil || len(mountsOf(t, " "+n.mappedDir())) != 1 {
 		t.Errorf("mounts of a start that is over: %v, %v", err, mountsOf(t, " "+n.mappedDir()))
 	}
-	for _, path := range []string{filepath.Join(source, "f"), filepath.Join(below, "g")} {
-		if _, err := os.Stat(path); err != nil {
-			t.Error(err)
-		}
+	if _, err := os.Stat(filepath.Join(below, "g")); err != nil {
+		t.Error(err)
+	}
+	if data, err := os.ReadFile(filepath.Join(source, "f")); string(data) != "kept" {
+		t.Errorf("what was mounted is %q now: %v", data, err)
 	}
 	if err := n.removeMapped(); err != nil || len(mountsOf(t, " "+n.mappedDir())) != 0 {
 		t.Errorf("mounts of a node that is removed: %v, %v", err, mountsOf(t, " "+n.mappedDir()))

@@ -98,7 +98,8 @@ type Runtime struct {
 	log     *slog.Logger
 	cgroups cgroups
 	machine machine
-	profile loaded // AppArmor's
+	profile loaded     // AppArmor's
+	mapping sync.Mutex // of who makes and who sweeps places for mapped mounts
 
 	images    imageCache
 	pulls     flight[rt.Image]

@@ -42,6 +42,14 @@ func (r *Runtime) MountImage(ctx context.Context, m rt.ImageMount) error {
 	if err != nil {
 		return wrap("look into image "+img.record.Name, err)
 	}
+	if m.User != "" {
+		key := volumeKey(m)
+		defer r.starts(key)()
+		defer func() { _ = r.dropMapped(key) }() // a sweep makes up for it
+		if mounts, err = r.mapView(key, mounts, m.User); err != nil {
+			return fmt.Errorf("image %s: %w", img.record.Name, err)
+		}
+	}
 	if err := mount.All(mounts, m.Target); err != nil {
 		return fmt.Errorf("mount image %s: %w", img.record.Name, err)
 	}
@@ -52,9 +60,11 @@ func (r *Runtime) MountImage(ctx context.Context, m rt.ImageMount) error {
 	return nil
 }
 
+func volumeKey(m rt.ImageMount) string { return "volume-" + m.PodUID + "-" + m.Volume }
+
 func (r *Runtime) volumeView(ctx context.Context, m rt.ImageMount, img image) ([]mount.Mount, error) {
 	store := r.client.SnapshotService(r.cfg.Snapshotter)
-	key := "volume-" + m.PodUID + "-" + m.Volume
+	key := volumeKey(m)
 	labels := snapshots.WithLabels(map[string]string{volumeLabel: m.PodUID, keptLabel: "true"})
 	mounts, err := store.View(ctx, key, img.chain, labels)
 	if exists(err) {
