@@ -58,6 +58,7 @@ func TestTakeover(t *testing.T) {
 	o := takeover{machines: m, host: h, store: w.openEtcd(h.ns, m.etcd)}
 	o.allReady()
 	o.crashOne()
+	o.lookIntoOne()
 	before, running, quickest := o.said(), h.running(), patience
 	for _, way := range []struct {
 		name string
@@ -126,6 +127,36 @@ func (o takeover) crashOne() {
 	o.restartedTo(pod, 1)
 }
 
+// lookIntoOne adds containers to one pod: one that has ended, and one that runs
+// on among the pod's processes.
+func (o takeover) lookIntoOne() {
+	o.t.Helper()
+	pod := o.cluster.pods(shop, "many")[2].DeepCopy()
+	for name, env := range map[string][]corev1.EnvVar{
+		"ended": {{Name: "EXIT_CODE", Value: "3"}},
+		"looks": {{Name: "HTTP_PORT", Value: "8081"}, {Name: "TCP_PORT", Value: "9001"}, {Name: "UDP_PORT", Value: "9001"}},
+	} {
+		pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, corev1.EphemeralContainer{
+			EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, Image: echoImage, ImagePullPolicy: corev1.PullIfNotPresent, Env: env},
+			TargetContainerName:      "many",
+		})
+	}
+	pod.ResourceVersion = ""
+	if _, _, err := o.cluster.regs.Commit(o.t.Context(), []registry.Write{{UpdateEphemeral: pod}}); err != nil {
+		o.t.Fatal(err)
+	}
+	eventually(o.t, patience, "looked into "+pod.Name, func() error {
+		states := map[string]corev1.ContainerState{}
+		for _, c := range o.cluster.pod(shop, pod.Name).Status.EphemeralContainerStatuses {
+			states[c.Name] = c.State
+		}
+		if ended := states["ended"].Terminated; ended == nil || ended.ExitCode != 3 || states["looks"].Running == nil {
+			return fmt.Errorf("its containers: %+v", states)
+		}
+		return nil
+	})
+}
+
 // restartedTo waits until a pod's container was restarted so many times and is
 // ready.
 func (o takeover) restartedTo(pod *corev1.Pod, n int32) time.Duration {
@@ -146,6 +177,9 @@ func (o takeover) said() map[string]string {
 		text := fmt.Sprintln(pod.Status.Phase, pod.Status.PodIP)
 		for _, c := range pod.Status.ContainerStatuses {
 			text += fmt.Sprintln(c.ContainerID, c.RestartCount, c.Ready, *c.Started, c.LastTerminationState.Terminated)
+		}
+		for _, c := range pod.Status.EphemeralContainerStatuses {
+			text += fmt.Sprintln(c.ContainerID, c.RestartCount, c.State.Running, c.State.Terminated)
 		}
 		for _, c := range pod.Status.Conditions {
 			text += fmt.Sprintln(c.Type, c.Status, c.LastTransitionTime)
