@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
@@ -157,6 +158,7 @@ func TestSoak(t *testing.T) {
 		s.renew()
 		for range min(8, *soakKills-done) {
 			s.pause()
+			s.debug()
 			s.kill()
 			done++
 		}
@@ -205,6 +207,28 @@ func (s *soak) renew() {
 		if err != nil && !strings.Contains(err.Error(), "not found") {
 			s.t.Fatal(err)
 		}
+	}
+}
+
+// debug adds a container to a pod, as `kubectl debug` does.
+func (s *soak) debug() {
+	s.t.Helper()
+	pods := s.cluster.pods(shop, "web")
+	if len(pods) == 0 || s.rng.IntN(2) == 0 {
+		return
+	}
+	pod := pods[s.rng.IntN(len(pods))].DeepCopy()
+	pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, corev1.EphemeralContainer{
+		TargetContainerName: "web",
+		EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+			Name: fmt.Sprintf("debug-%d", s.rng.Uint32()), Image: "evenkeel.io/echo:1", ImagePullPolicy: corev1.PullIfNotPresent,
+			TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+			Env:                      []corev1.EnvVar{{Name: "HTTP_PORT", Value: "8082"}, {Name: "TCP_PORT", Value: "9002"}, {Name: "UDP_PORT", Value: "9002"}},
+		},
+	})
+	_, _, err := s.cluster.regs.Commit(s.t.Context(), []registry.Write{{UpdateEphemeral: pod}})
+	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+		s.t.Fatal(err)
 	}
 }
 
