@@ -108,6 +108,9 @@ func (w *worker) hook(ctx context.Context, h corev1.LifecycleHandler, c *corev1.
 	if err != nil {
 		return err
 	}
+	if p.HTTP != nil {
+		p.HTTP.Hook = true
+	}
 	result, message := probe.Run(ctx, p, w.execIn(id))
 	if result != probe.Success {
 		return fmt.Errorf("hook of container %s: %s", c.Name, message)

@@ -29,6 +29,7 @@ const (
 
 const (
 	userAgent    = "kube-probe/1.37"
+	hookAgent    = "kube-lifecycle/1.37"
 	maxBody      = 10 << 10 // of an answer, read at most
 	maxMessage   = 512      // of an answer, told at most
 	maxRedirects = 10
@@ -49,6 +50,10 @@ type Probe struct {
 type HTTP struct {
 	URL     string
 	Headers http.Header // "Host" replaces the host that is asked for
+	// Hook says that it is a container's lifecycle hook: any answer will do,
+	// and a server that does not speak https is asked again without, as the
+	// kubelet does.
+	Hook bool
 }
 
 // ExecFunc runs a command in the container, and kills it when ctx ends.
@@ -116,11 +121,19 @@ func runHTTP(ctx context.Context, h *HTTP) (Result, string) {
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, CheckRedirect: sameHost}
 	response, err := client.Do(request)
+	if h.Hook && errors.Is(err, http.ErrSchemeMismatch) {
+		request.URL.Scheme = "http"
+		request.Header.Del("Authorization")
+		response, err = client.Do(request)
+	}
 	if err != nil {
 		return Failure, trim(err).Error()
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	if h.Hook {
+		return Success, ""
+	}
 	if err != nil {
 		return Failure, err.Error()
 	}
@@ -143,7 +156,7 @@ func newRequest(ctx context.Context, h *HTTP) (*http.Request, error) {
 	}
 	request.Header.Del("Host")
 	if _, set := request.Header["User-Agent"]; !set {
-		request.Header.Set("User-Agent", userAgent)
+		request.Header.Set("User-Agent", map[bool]string{false: userAgent, true: hookAgent}[h.Hook])
 	}
 	if _, set := request.Header["Accept"]; !set {
 		request.Header.Set("Accept", "*/*")

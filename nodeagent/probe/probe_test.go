@@ -64,6 +64,17 @@ func TestHTTP(t *testing.T) {
 			}
 		})
 	}
+	for name, url := range map[string]string{
+		"ill": plain.URL + "/broken", "big": plain.URL + "/big", "tls": secure.URL + "/broken",
+		"no tls after all": strings.Replace(plain.URL, "http:", "https:", 1) + "/broken",
+	} {
+		if result, message := Run(t.Context(), Probe{HTTP: &HTTP{URL: url, Hook: true}, Timeout: time.Minute}, nil); result != Success {
+			t.Errorf("hook, %s: %s %q", name, result, message)
+		}
+	}
+	if result, _ := Run(t.Context(), Probe{HTTP: &HTTP{URL: "http://127.0.0.1:1/", Hook: true}, Timeout: time.Minute}, nil); result != Failure {
+		t.Errorf("hook, nobody there: %s", result)
+	}
 	headers := http.Header{"Host": {"lamp.example"}, "X-Lamp": {"on"}}
 	if result, message := Run(t.Context(), Probe{HTTP: &HTTP{URL: plain.URL + "/ok", Headers: headers}, Timeout: time.Minute}, nil); result != Success {
 		t.Fatal(message)
@@ -170,12 +181,12 @@ func TestResolve(t *testing.T) {
 	}{
 		"by name": {
 			get(corev1.HTTPGetAction{Path: "/ok?a=b", Port: intstr.FromString("web"), HTTPHeaders: []corev1.HTTPHeader{{Name: "a", Value: "1"}}}),
-			Probe{Timeout: 2 * time.Second, HTTP: &HTTP{"http://10.0.0.1:8080/ok?a=b", http.Header{"A": {"1"}}}},
+			Probe{Timeout: 2 * time.Second, HTTP: &HTTP{URL: "http://10.0.0.1:8080/ok?a=b", Headers: http.Header{"A": {"1"}}}},
 			"",
 		},
 		"by number": {
 			get(corev1.HTTPGetAction{Port: intstr.FromInt32(81), Scheme: "HTTPS", Host: "::1"}),
-			Probe{Timeout: 2 * time.Second, HTTP: &HTTP{"https://[::1]:81/", http.Header{}}},
+			Probe{Timeout: 2 * time.Second, HTTP: &HTTP{URL: "https://[::1]:81/", Headers: http.Header{}}},
 			"",
 		},
 		"no such port": {get(corev1.HTTPGetAction{Port: intstr.FromString("none")}), Probe{}, `probe of container main: it has no port "none"`},
