@@ -27,7 +27,8 @@ func TestPods(t *testing.T) {
 			"environment": environment, "names": names, "volumes": volumes, "claims": claims, "init and sidecars": initAndSidecars,
 			"restarts": restarts, "restart all": restartAll, "ephemeral": ephemeral, "messages": messages, "probes": probes, "liveness": liveness, "security": security,
 			"refused": refused, "shared namespaces": sharedNamespaces, "host namespaces": hostNamespaces, "deadline": deadline,
-			"hooks and grace": hooksAndGrace, "resources": resources, "disk limits": diskLimits, "status": exactStatus,
+			"hooks and grace": hooksAndGrace, "resources": resources, "disk limits": diskLimits, "probe fields": probeFields, "hook kinds": hookKinds,
+			"host ports": hostPorts, "sub path stays inside": subPathStaysInside, "bounds": bounds, "status": exactStatus,
 			"own users": ownUsers, "unmasked proc": unmaskedProc, "stop signals": stopSignals, "labels": labels,
 		} {
 			t.Run(name, func(t *testing.T) {

@@ -3,11 +3,13 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -158,8 +160,19 @@ func run(name string, args []string) error {
 			fmt.Printf("line %d %s\n", n, strings.Repeat("x", 100))
 			time.Sleep(time.Millisecond)
 		}
+	case "link":
+		return os.Symlink(args[0], args[1])
+	case "serve-tls":
+		server := httptest.NewUnstartedServer(http.NotFoundHandler()) // has a certificate
+		server.StartTLS()
+		defer server.Close()
+		listener, err := tls.Listen("tcp", ":"+args[0], server.TLS)
+		if err != nil {
+			return err
+		}
+		return http.Serve(listener, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	case "serve":
-		return serve(args[0])
+		return serve(args[0], args[1:]...)
 	}
 	return nil
 }
@@ -191,13 +204,17 @@ var nested = &syscall.SysProcAttr{
 }
 
 // serve answers HTTP at a port, with what headers say, and gRPC's health check.
-func serve(port string) error {
+// It notes what it is asked in a file, if it has one.
+func serve(port string, notes ...string) error {
 	listener, err := net.Listen("tcp", ":"+port)
 	if err != nil {
 		return err
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		for _, file := range notes {
+			_ = add(file, fmt.Sprintf("%s %s %s", r.URL.Path, r.Header.Get("Lamp"), r.UserAgent()))
+		}
 		if r.Header.Get("Lamp") != "lit" {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
