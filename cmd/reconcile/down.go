@@ -52,6 +52,9 @@ func (d *down) run(cmd *cobra.Command, _ []string) error {
 	if err := d.node.Complete(); err != nil {
 		return err
 	}
+	if err := d.node.CheckPlace(); err != nil {
+		return err
+	}
 	ctx := cmd.Context()
 	if err := stopUp(ctx, etcdDir(d.node.DataDir)); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -127,6 +128,27 @@ func (f *Flags) Complete() error {
 		return fmt.Errorf("--oci-runtime %q: must be runc or crun", f.OCIRuntime)
 	}
 	return f.Resources.validate()
+}
+
+// CheckPlace returns an error if the data directory has another node's things
+// and none of this one. To remove those under a wrong name would stop their
+// containerd and then not find them.
+func (f *Flags) CheckPlace() error {
+	nodes, err := os.ReadDir(f.podsDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var others []string
+	for _, node := range nodes {
+		if node.Name() == f.Name {
+			return nil
+		}
+		others = append(others, node.Name())
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s holds nothing of node %s, but of %s: say --node-name %s", f.DataDir, f.Name, strings.Join(others, ", "), others[0])
 }
 
 // Addr is the node's address.

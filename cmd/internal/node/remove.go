@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -26,9 +24,6 @@ type Removed struct{ Containers, Pods int }
 // mounts, cgroups, addresses, rules, volumes and logs. The agent must not be
 // running. It does what it can and returns what it could not.
 func Remove(ctx context.Context, f Flags, grace time.Duration, logger *slog.Logger) (Removed, error) {
-	if err := f.checkName(); err != nil {
-		return Removed{}, err
-	}
 	n, err := Open(ctx, f, logger)
 	if err != nil {
 		return Removed{}, err
@@ -40,26 +35,6 @@ func Remove(ctx context.Context, f Flags, grace time.Duration, logger *slog.Logg
 		errs = append(errs, containerd.StopPrivate(ctx, f.privateDir()))
 	}
 	return removed, errors.Join(append(errs, f.removeFiles())...)
-}
-
-// checkName keeps a wrong node name from stopping the containerd of another
-// node, whose things nobody would find afterwards.
-func (f *Flags) checkName() error {
-	nodes, err := os.ReadDir(f.podsDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	var others []string
-	for _, node := range nodes {
-		if node.Name() == f.Name {
-			return nil
-		}
-		others = append(others, node.Name())
-	}
-	if len(others) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s holds nothing of node %s, but of %s: say --node-name %s", f.DataDir, f.Name, strings.Join(others, ", "), others[0])
 }
 
 func (n *Node) remove(ctx context.Context, grace time.Duration) (Removed, error) {
