@@ -31,6 +31,11 @@ func (Rules) ValidateEphemeral(updated, old *corev1.Pod) field.ErrorList {
 	return validation.ValidateEphemeral(updated, old)
 }
 
+// ValidateResize judges a change of a pod's CPU and memory.
+func (Rules) ValidateResize(updated, old *corev1.Pod) field.ErrorList {
+	return validation.ValidateResize(updated, old)
+}
+
 // item rebuilds a declared object from its inventory entry.
 func (o Owned) item(key schema.Key) (manifests.Item, error) {
 	kind, ok := schema.KindOfResource(key.Resource)

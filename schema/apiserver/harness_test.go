@@ -43,6 +43,10 @@ func (rules) ValidateEphemeral(a, b *corev1.Pod) field.ErrorList {
 	return validation.ValidateEphemeral(a, b)
 }
 
+func (rules) ValidateResize(a, b *corev1.Pod) field.ErrorList {
+	return validation.ValidateResize(a, b)
+}
+
 // world is a server, what lies below it, and clients to it.
 type world struct {
 	t      testing.TB

@@ -61,6 +61,7 @@ func (s *Server) resources() resources {
 	out.add(core, "pods/binding", storage.NewBinding(cfg))
 	out.add(core, "pods/eviction", storage.NewEviction(cfg))
 	out.add(core, "pods/ephemeralcontainers", storage.NewEphemeralContainers(cfg))
+	out.add(core, "pods/resize", storage.NewResize(cfg))
 	out.add(eventsv1.SchemeGroupVersion, "events", storage.NewEvents(cfg))
 	s.addNode(out)
 	s.addReviews(out)

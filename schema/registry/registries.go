@@ -27,6 +27,8 @@ type Validator interface {
 	ValidateUpdate(updated, old schema.Object) field.ErrorList
 	// ValidateEphemeral judges a change of a pod's ephemeral containers.
 	ValidateEphemeral(updated, old *corev1.Pod) field.ErrorList
+	// ValidateResize judges a change of a pod's CPU and memory.
+	ValidateResize(updated, old *corev1.Pod) field.ErrorList
 }
 
 // Config says by which rules objects are made.

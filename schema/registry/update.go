@@ -53,7 +53,8 @@ func checkVersion(key schema.Key, cur stored, rv string) error {
 // modified is Kubernetes' registry.OptimisticLockErrorMsg.
 const modified = "the object has been modified; please apply your changes to the latest version and try again"
 
-func (r *Registries) prepareUpdate(ctx context.Context, given schema.Object, attempt int) (write, error) {
+func (r *Registries) prepareUpdate(ctx context.Context, w Write, attempt int) (write, error) {
+	given := w.Update
 	cur, key, err := r.current(ctx, given)
 	if err != nil {
 		return write{}, err
@@ -74,10 +75,28 @@ func (r *Registries) prepareUpdate(ctx context.Context, given schema.Object, att
 		p.claim(claimsOf(svc), claimsOf(old))
 	}
 	kind, _ := schema.KindOf(obj)
-	if err := r.validate(kind, obj, cur.object); err != nil {
+	judge := r.validate
+	if w.Resize {
+		judge = r.validateResize
+	}
+	if err := judge(kind, obj, cur.object); err != nil {
 		return write{}, err
 	}
 	return r.putChanged(p, obj, cur, revisionOf(given.GetResourceVersion()) != 0)
+}
+
+func (r *Registries) validateResize(kind *schema.Kind, obj, old schema.Object) error {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return apierrors.NewMethodNotSupported(groupResource(kind.Resource), "resize")
+	}
+	if r.cfg.Validator == nil {
+		return nil
+	}
+	if errs := r.cfg.Validator.ValidateResize(pod, old.(*corev1.Pod)); len(errs) > 0 {
+		return apierrors.NewInvalid(kind.GVK.GroupKind(), pod.Name, errs)
+	}
+	return nil
 }
 
 func (r *Registries) prepareUpdateStatus(ctx context.Context, given schema.Object) (write, error) {

@@ -25,6 +25,9 @@ type Write struct {
 	// update that takes the last finalizer from an object that is being deleted
 	// removes it; the result is then its last state.
 	Update schema.Object
+	// Resize, with an Update of a pod, says that its CPU and memory may change,
+	// which otherwise stay as they are, and nothing else of its spec.
+	Resize bool
 	// UpdateStatus sets the status alone of kinds that keep it in their own
 	// key. The status of a bound pod, and of a node, is its agent's.
 	UpdateStatus schema.Object
@@ -307,7 +310,7 @@ func (r *Registries) prepareOne(ctx context.Context, w Write, attempt int, accou
 		}
 		return r.prepareCreate(ctx, w.Create, attempt, accounts)
 	case w.Update != nil:
-		return r.prepareUpdate(ctx, w.Update, attempt)
+		return r.prepareUpdate(ctx, w, attempt)
 	case w.UpdateStatus != nil:
 		return r.prepareUpdateStatus(ctx, w.UpdateStatus)
 	case w.UpdateEphemeral != nil:

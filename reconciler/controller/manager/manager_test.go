@@ -40,6 +40,10 @@ func (rules) ValidateEphemeral(a, b *corev1.Pod) field.ErrorList {
 	return validation.ValidateEphemeral(a, b)
 }
 
+func (rules) ValidateResize(a, b *corev1.Pod) field.ErrorList {
+	return validation.ValidateResize(a, b)
+}
+
 // cluster is a real etcd with leaders on it.
 type cluster struct {
 	t      testing.TB

@@ -1,0 +1,26 @@
+package validation
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
+)
+
+// ValidateResize returns all that Kubernetes has against replacing old by pod
+// through the subresource resize: of the spec only CPU and memory may change,
+// none of them be taken away, and the QoS class stays. See ValidateUpdate.
+func ValidateResize(pod, old *corev1.Pod) field.ErrorList {
+	if pod.ResourceVersion == "" {
+		pod = pod.DeepCopy()
+		pod.ResourceVersion = resourceVersionOf(old)
+	}
+	internal, err := internalPod(pod)
+	if err != nil {
+		return field.ErrorList{field.InternalError(nil, err)}
+	}
+	oldInternal, err := internalPod(old)
+	if err != nil {
+		return field.ErrorList{field.InternalError(nil, err)}
+	}
+	return corevalidation.ValidatePodResize(internal, oldInternal, podOptions(internal, oldInternal))
+}
