@@ -43,6 +43,27 @@ func TestMergeTaints(t *testing.T) {
 	}
 }
 
+// TestOverruledTaints: what others give to a node is theirs.
+func TestOverruledTaints(t *testing.T) {
+	owned := Owned{Entry: Entry{Declared: []byte(`{"apiVersion":"v1","kind":"Node","metadata":{"name":"n1"},"spec":{"taints":[{"effect":"NoSchedule","key":"team","value":"x"}]}}`)}}
+	for taints, want := range map[string][]string{
+		"team=x:NoSchedule":                   nil,
+		"mine:NoSchedule team=x:NoSchedule":   nil,
+		"mine:NoSchedule team=y:NoSchedule":   {"spec.taints[key=team].value"},
+		"team=x:NoSchedule team=x:NoExecute":  nil,
+		"mine:NoSchedule another=:NoSchedule": {"spec.taints[key=team]"},
+	} {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: corev1.NodeSpec{Taints: taintsOf(taints)}}
+		got, err := Overruled(owned, node, Rules{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", taints, diff)
+		}
+	}
+}
+
 func nodeYAML(rest string) string {
 	return "apiVersion: v1\nkind: Node\nmetadata: {name: n1" + rest
 }

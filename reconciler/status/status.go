@@ -6,6 +6,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -94,18 +95,25 @@ func nodes(m *registry.Mirror) []Node {
 				node.Address = a.Address
 			}
 		}
-		node.Reason = "node agent has not reported"
-		for _, c := range n.Status.Conditions {
-			if c.Type == corev1.NodeReady {
-				node.Ready, node.Reason = c.Status == corev1.ConditionTrue, c.Message
-			}
-		}
-		if node.Ready {
-			node.Reason = ""
-		}
+		node.Reason = whyNodeNotReady(n)
+		node.Ready = node.Reason == ""
 		out = append(out, node)
 	}
 	return out
+}
+
+// whyNodeNotReady says what keeps a node from taking pods; "" if nothing does.
+func whyNodeNotReady(n *corev1.Node) string {
+	for _, c := range n.Status.Conditions {
+		switch {
+		case c.Type != corev1.NodeReady:
+		case c.Status == corev1.ConditionTrue:
+			return ""
+		case n.Status.Addresses != nil: // an agent never leaves them out
+			return cmp.Or(c.Message, "is not ready")
+		}
+	}
+	return "node agent has not reported"
 }
 
 func object(m *registry.Mirror, key schema.Key, owned reconciler.Owned) Object {
@@ -127,6 +135,10 @@ func object(m *registry.Mirror, key schema.Key, owned reconciler.Owned) Object {
 		o.controller(m, obj)
 	case *corev1.Service:
 		o.service(m, obj)
+	case *corev1.Node:
+		if o.Reason = whyNodeNotReady(obj); o.Reason == "" {
+			o.Have = 1
+		}
 	default:
 		o.Have = 1
 	}
