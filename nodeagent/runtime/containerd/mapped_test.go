@@ -106,7 +106,7 @@ func TestOwnUsers(t *testing.T) {
 		"read-only root":      {[]string{"write", "/etc/x", "x"}, rt.Security{RunAsUser: &root, ReadOnlyRootfs: true}, 1, "read-only"},
 		"writes its output":   {[]string{"write", "/dev/stdout", "hello"}, rt.Security{RunAsUser: &keeper}, 0, "hello"},
 		"proc is guarded":     {[]string{"write", "/proc/sys/net/ipv4/ip_forward", "1"}, rt.Security{RunAsUser: &root, AddCapabilities: []string{"NET_ADMIN"}}, 1, "read-only"},
-		"proc is its own":     {[]string{"write", "/proc/sys/net/ipv4/ip_forward", "1"}, rt.Security{RunAsUser: &root, AddCapabilities: []string{"NET_ADMIN"}, UnmaskedProc: true}, 0, ""},
+		"proc is its own":     {[]string{"write", "/proc/sys/net/ipv4/ip_forward", "1"}, rt.Security{RunAsUser: &root, AddCapabilities: []string{"NET_ADMIN"}, UnmaskedProc: true, AppArmor: rt.AppArmor{Unconfined: true}}, 0, ""},
 		"privileged":          {[]string{"write", "/proc/sys/net/ipv4/ip_forward", "0"}, rt.Security{RunAsUser: &root, Privileged: true}, 0, ""},
 		"not the machine":     {[]string{"write", "/proc/sys/kernel/panic", "0"}, rt.Security{RunAsUser: &root, Privileged: true}, 1, "permission denied"},
 	} {
