@@ -18,7 +18,7 @@ import (
 const (
 	nfsMountTime   = 30 * time.Second
 	nfsUnmountTime = 10 * time.Second
-	nfsAnswerTime  = 5 * time.Second
+	nfsAnswerTime  = 3 * time.Second
 )
 
 // nfsShare is what is mounted from an NFS server.

@@ -52,6 +52,7 @@ containers:
 	t.Run("all", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, *world){
 			"cannot start": cannotStart, "forks for ever": forksForEver, "floods its log": floodsItsLog,
+			"dead server": deadServer, "no server": noServer,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
