@@ -260,11 +260,13 @@ func TestMappedMountsAreSwept(t *testing.T) {
 	n := newNode(t)
 	source := t.TempDir()
 	below := filepath.Join(source, "below")
-	if err := errors.Join(os.Mkdir(below, 0o755), unix.Mount("tmpfs", below, "tmpfs", 0, ""), unix.Mount("", below, "", unix.MS_SHARED, ""),
+	// What is unmounted in one of two places of a shared mount goes in the other too.
+	if err := errors.Join(unix.Mount("tmpfs", source, "tmpfs", 0, ""), unix.Mount("", source, "", unix.MS_SHARED, ""),
+		os.Mkdir(below, 0o755), unix.Mount("tmpfs", below, "tmpfs", 0, ""),
 		os.WriteFile(filepath.Join(source, "f"), []byte("kept"), 0o600), os.WriteFile(filepath.Join(below, "g"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = unix.Unmount(below, unix.MNT_DETACH) })
+	t.Cleanup(func() { _ = unix.Unmount(source, unix.MNT_DETACH) })
 	c := n.container("p1", "a", "sleep")
 	c.Namespaces = ownUsers(t)
 	c.Mounts = []rt.Mount{{Source: source, Destination: "/x", Propagation: rt.BothWays}, {Source: filepath.Join(source, "f"), Destination: "/f"}}
