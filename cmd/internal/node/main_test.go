@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 
 	"github.com/evenkeel/evenkeel/nodeagent/logs"
@@ -37,6 +39,10 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 		os.RemoveAll(daemon.dir)
+	}
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
 	os.Exit(code)
 }
