@@ -159,6 +159,34 @@ func TestMemoryPressure(t *testing.T) {
 	})
 }
 
+// What the cluster cannot do without stays, whatever it uses: somebody else
+// goes, or nobody.
+func TestCriticalStays(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.withEviction("memory.available<100Mi", images.Thresholds{})
+		size := resource.MustParse("10Mi")
+		critical, other := podNamed("critical", ""), podNamed("other", "")
+		priority := int32(2_000_000_000)
+		critical.Spec.Priority = &priority
+		critical.Spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &size}}}}
+		w.meter.uses("critical", pressure.Usage{Memory: 500 << 20, Volumes: map[string]pressure.Disk{"scratch": {Bytes: 11 << 20}}})
+		w.start()
+		w.bind(critical)
+		w.meter.say(available(pressure.MemoryAvailable, 50<<20))
+		w.pass(time.Minute)
+		w.wantState(critical, "Running main=running,ready,0")
+		w.meter.say(nil)
+		w.pass(6 * time.Minute)
+		w.bind(other)
+		w.meter.say(available(pressure.MemoryAvailable, 50<<20))
+		w.pass(time.Minute)
+		w.wantState(critical, "Running main=running,ready,0")
+		if got := w.said(other).Status.Reason; got != "Evicted" {
+			t.Errorf("the other is %q", got)
+		}
+	})
+}
+
 // An agent that is started again holds to what was said of an evicted pod.
 func TestEvictedStaysEvicted(t *testing.T) {
 	inWorld(t, func(w *world) {
@@ -258,16 +286,19 @@ func TestForksAreTold(t *testing.T) {
 func TestImageGarbage(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.withEviction("", images.Thresholds{High: 85, Low: 80, MinAge: 2 * time.Minute})
-		for _, ref := range []string{"old:1", "used:1", "waiting:1"} {
+		for _, ref := range []string{"old:1", "used:1", "waiting:1", "ended:1"} {
 			w.runtime.AddImage(rt.Image{Ref: ref, Size: 60 << 20, Cmd: []string{"/x"}})
 		}
 		brief := podOf("used:1", corev1.PullIfNotPresent)
 		waits := podNamed("waits", "")
 		waits.Spec.Containers[0].Image = "waiting:1"
 		waits.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "not-yet"}}}}}
+		done := podOf("ended:1", corev1.PullIfNotPresent)
+		done.Name, done.UID, done.Spec.RestartPolicy = "done", "uid-done", corev1.RestartPolicyNever
 		w.meter.say(available(pressure.ImageFSAvailable, 500<<20))
 		w.start()
-		w.bind(brief, waits)
+		w.bind(brief, waits, done)
+		w.exit(done, "main", 0)
 		w.pass(6 * time.Minute)
 		w.delete(brief, 0)
 		w.unbind(brief)
@@ -281,7 +312,7 @@ func TestImageGarbage(t *testing.T) {
 			refs = append(refs, img.Refs...)
 		}
 		slices.Sort(refs)
-		if diff := cmp.Diff([]string{"used:1", "waiting:1"}, refs); diff != "" {
+		if diff := cmp.Diff([]string{"ended:1", "used:1", "waiting:1"}, refs); diff != "" {
 			t.Errorf("images left (-want +got):\n%s", diff)
 		}
 		w.meter.say(available(pressure.ImageFSAvailable, 0))

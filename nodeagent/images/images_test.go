@@ -187,6 +187,9 @@ func TestUnused(t *testing.T) {
 	list := []Image{{ID: "old", Size: 1}, {ID: "used", Size: 2}, {ID: "pinned", Pinned: true}, {ID: "running"}}
 	var ages Ages
 	ages.See(list, map[string]bool{"used": true, "running": true}, start)
+	if got := ages.Unused(list, map[string]bool{"running": true}, 2*time.Minute, start); len(got) != 2 {
+		t.Errorf("what was here at first is not old enough: %v", got)
+	}
 	list = append(list, Image{ID: "new", Size: 4}, Image{ID: "newer"})
 	ages.See(list[:5], map[string]bool{"running": true}, start.Add(time.Minute))
 	now := start.Add(2 * time.Minute)
@@ -200,6 +203,9 @@ func TestUnused(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"old", "used"}, ids(ages.Unused(list, inUse, 2*time.Minute, now))); diff != "" {
 		t.Errorf("by age (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"old", "new", "used"}, ids(ages.Unused(list, inUse, time.Minute, now))); diff != "" {
+		t.Errorf("at the age itself (-want +got):\n%s", diff)
 	}
 	later := now.Add(time.Hour)
 	unused := ages.Unused(list, inUse, 2*time.Minute, later)

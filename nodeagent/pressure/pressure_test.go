@@ -288,6 +288,7 @@ func TestAdmit(t *testing.T) {
 	static.Annotations = map[string]string{configSource: "file"}
 	tolerant.Spec.Tolerations = []corev1.Toleration{{Key: corev1.TaintNodeMemoryPressure, Operator: corev1.TolerationOpExists}}
 	memory, disk := []corev1.NodeConditionType{corev1.NodeMemoryPressure}, []corev1.NodeConditionType{corev1.NodeDiskPressure}
+	both := []corev1.NodeConditionType{corev1.NodeMemoryPressure, corev1.NodePIDPressure}
 	for _, tc := range []struct {
 		name       string
 		pod        *corev1.Pod
@@ -300,6 +301,7 @@ func TestAdmit(t *testing.T) {
 		{"burstable, memory", plain, burst, memory, true},
 		{"tolerant, memory", tolerant, best, memory, true},
 		{"burstable, disk", plain, burst, disk, false},
+		{"burstable, memory and processes", plain, burst, both, false},
 		{"tolerant, both", tolerant, best, append(disk, memory...), false},
 		{"critical, disk", critical, best, disk, true},
 		{"static, disk", static, best, disk, true},
