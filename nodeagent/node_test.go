@@ -305,11 +305,13 @@ func TestTakeOverWithoutReference(t *testing.T) {
 // run on.
 func TestStopWhenCutOff(t *testing.T) {
 	inWorld(t, func(w *world) {
-		only, other := newPod("only-once", "main"), newPod("other", "main")
+		only, other := newPod("only-once", "stubborn"), newPod("other", "main")
+		only.Spec.RestartPolicy = corev1.RestartPolicyNever // it is not at its end
+		w.runtime.IgnoreSIGTERM("stubborn")
 		only.Annotations = map[string]string{schema.CutOffAnnotation: schema.CutOffStop}
 		w.start()
 		w.bind(only, other)
-		w.wantState(only, "Running main=running,ready,0")
+		w.wantState(only, "Running stubborn=running,ready,0")
 
 		w.store.dark.Store(true)
 		w.pass(3300 * time.Millisecond) // at worst the last renewal was a third of the TTL ago

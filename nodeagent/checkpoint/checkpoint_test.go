@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -249,6 +250,53 @@ func TestStatusesArriveLater(t *testing.T) {
 		if said, _ := second.store.said.read(); len(said) != 2 {
 			t.Errorf("statuses noted: %v, want those of the two pods that are bound", slices.Collect(maps.Keys(said)))
 		}
+	})
+}
+
+// TestNotesFollow: what is gone from the store is gone from the disk, whether it
+// went while the agent looked or while there was none, and its status with it;
+// what the store refuses is not said again.
+func TestNotesFollow(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		write(t, store, registry.Put(bindings+"node", nil), bind("a/stays", "1"), bind("a/goes", "2"), bind("a/went", "3"))
+		agent := start(t, dir, store)
+		synctest.Wait()
+		for _, name := range []string{"a/stays", "a/goes", "a/went"} {
+			if err := agent.say(t, name, "runs"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		refused := registry.Txn{
+			Ops:    []registry.Op{registry.Put(statuses+"a/never", []byte("runs"))},
+			Guards: []registry.Guard{{Key: bindings + "pods/a/never", Mod: registry.Present}},
+		}
+		if _, err := agent.store.Commit(t.Context(), refused); !errors.Is(err, registry.ErrConflict) {
+			t.Fatalf("status of a pod that is not bound: %v", err)
+		}
+		noted := func(what string, f folder, want ...string) {
+			t.Helper()
+			values, err := f.read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, slices.Sorted(maps.Keys(values))); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", what, diff)
+			}
+		}
+		noted("not yet taken", agent.store.unsent)
+		write(t, store, registry.Delete(bindings+"pods/a/goes"))
+		synctest.Wait()
+		noted("bindings as it looks", agent.store.bindings, bindings+"node", bindings+"pods/a/stays", bindings+"pods/a/went")
+		noted("statuses as it looks", agent.store.said, statuses+"a/never", statuses+"a/stays", statuses+"a/went")
+		agent.stop()
+		write(t, store, registry.Delete(bindings+"pods/a/went"))
+		agent = start(t, dir, store)
+		synctest.Wait()
+		noted("bindings after a while", agent.store.bindings, bindings+"node", bindings+"pods/a/stays")
+		noted("statuses after a while", agent.store.said, statuses+"a/stays")
+		agent.stop()
 	})
 }
 

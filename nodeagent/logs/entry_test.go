@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -83,5 +84,27 @@ func TestRecord(t *testing.T) {
 	b[9]++
 	if _, ok := decodeRecord(b); ok {
 		t.Error("a broken record was taken")
+	}
+}
+
+// TestTimesNeverGoBack: what waited for an agent has the time at which it was
+// written, but no earlier one than what is in the log already.
+func TestTimesNeverGoBack(t *testing.T) {
+	k := newKeeper(t)
+	c := container(0)
+	s := k.open(c)
+	s.write(0, "one\n")
+	k.await("written", func() bool { return k.read(c, all()) == "one\n" })
+	k.stop()
+	s.write(1, "two\n")
+	earlier := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(s.out[1].Name(), earlier, earlier); err != nil {
+		t.Fatal(err)
+	}
+	k.start()
+	k.await("written", func() bool { return k.read(c, all()) == "one\ntwo\n" })
+	lines := strings.Split(k.read(c, Options{Tail: -1, Timestamps: true}), "\n")
+	if lines[0][:len(lineStamp)-5] > lines[1][:len(lineStamp)-5] {
+		t.Errorf("times go back:\n%s", strings.Join(lines, "\n"))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -173,6 +174,42 @@ func checkFlood(t *testing.T, k *keeper, c Container, lines int) (size int64) {
 		size += int64(len(line))
 		if want = appendLine(want[:0], i); !bytes.Equal(want, line) {
 			t.Fatalf("line %d is %q", i, line)
+		}
+	}
+}
+
+// TestKilledAfterRotation: an agent that was killed between a rotation and its
+// note leaves no entry twice.
+func TestKilledAfterRotation(t *testing.T) {
+	live := filepath.Join(t.TempDir(), "0.log")
+	open := func(noted record) *logFile {
+		l, err := openLog(live, 20, 3, noted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	l := open(record{})
+	write := func(entries ...string) {
+		for _, entry := range entries {
+			if _, err := l.write([]byte(entry)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write("noted\n")
+	noted := record{seq: 1, file: l.inode, length: l.length}
+	write("not noted\n", "too much for one\n")
+	if err := errors.Join(l.close(), open(noted).close()); err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := rotatedFiles(live)
+	if err != nil || len(rotated) != 1 {
+		t.Fatalf("rotated files: %v, %v", rotated, err)
+	}
+	for path, want := range map[string]string{rotated[0]: "noted\n", live: ""} {
+		if got, err := os.ReadFile(path); string(got) != want || err != nil {
+			t.Errorf("%s holds %q, %v, want %q", path, got, err, want)
 		}
 	}
 }
