@@ -264,6 +264,7 @@ var fragments = map[string]string{
 		hostUsers
 		shareProcessNamespace
 		priority = 0
+		preemptionPolicy = PreemptLowerPriority
 		os.name = linux
 		securityContext.runAsUser
 		securityContext.runAsGroup

@@ -33,6 +33,7 @@ var podTests = []struct{ field, dir, test string }{
 	{"nodeName", "reconciler/scheduler", "TestSchedule"},
 	{"schedulerName", "schema/support", "TestEveryFieldIsSupportedOrRefused"},
 	{"priority", "schema/support", "TestEveryFieldIsSupportedOrRefused"},
+	{"preemptionPolicy", "schema/support", "TestEveryFieldIsSupportedOrRefused"},
 	{"os", "schema/support", "TestEveryFieldIsSupportedOrRefused"},
 	{"imagePullSecrets", "cmd/internal/conformance", "pullSecrets"},
 	{"hostNetwork", "cmd/internal/conformance", "hostNamespaces"},

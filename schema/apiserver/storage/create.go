@@ -36,6 +36,9 @@ func (s *objects) create(ctx context.Context, obj schema.Object, validate rest.V
 			return nil, err
 		}
 	}
+	if err := s.supported(nil, obj); err != nil {
+		return nil, err
+	}
 	if err := s.own(ctx, nil, obj); err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ type update struct {
 	validate rest.ValidateObjectUpdateFunc
 	dryRun   []string
 	owned    bool                               // git may own what is changed
+	judged   bool                               // not all that Kubernetes takes is supported
 	put      func(schema.Object) registry.Write // the write that takes the changed object
 }
 
@@ -43,7 +44,7 @@ func (s *objects) Update(
 ) (runtime.Object, bool, error) {
 	key := s.key(ctx, name)
 	u := update{
-		objects: s, info: info, validate: validate, dryRun: opts.DryRun, owned: true,
+		objects: s, info: info, validate: validate, dryRun: opts.DryRun, owned: true, judged: true,
 		put: func(obj schema.Object) registry.Write { return registry.Write{Update: obj} },
 	}
 	mayCreate := forceCreate || slices.Contains(createdByUpdate, s.kind.Resource)
@@ -105,6 +106,11 @@ func (u update) once(ctx context.Context, key schema.Key) (result schema.Object,
 	}
 	if u.validate != nil {
 		if err := u.validate(ctx, updated.DeepCopyObject(), existing.DeepCopyObject()); err != nil {
+			return nil, true, err
+		}
+	}
+	if u.judged {
+		if err := u.supported(existing, updated); err != nil {
 			return nil, true, err
 		}
 	}
