@@ -36,13 +36,17 @@ func (w *worker) do(ctx context.Context, action Action, o Observed) (holds bool,
 		return w.start(ctx, action)
 	case Stop:
 		w.stop(ctx, action, o)
+	case Update:
+		return true, w.resize(ctx, o)
 	case Remove:
 		return true, w.remove(ctx, action.ID)
 	case Teardown:
 		return true, w.teardown(ctx)
 	case Report:
 		w.reported = true
-		w.say(w.agent.bindings.pod(w.uid), o, true)
+		if w.agent.bindings.pod(w.uid) != nil {
+			w.say(w.pod, o, true)
+		}
 	}
 	return true, nil
 }
@@ -100,6 +104,7 @@ func (w *worker) prepare(ctx context.Context) error {
 	if p.pidNS, err = w.sharedProcesses(ctx); err != nil {
 		return w.fail(ctx, "", reasonSandbox, err)
 	}
+	w.agent.allocations.keep(w.uid)
 	w.prepared = &p
 	delete(w.failures, "")
 	return nil
@@ -131,7 +136,7 @@ func (w *worker) start(ctx context.Context, action Action) (holds bool, err erro
 		return ctx.Err() == nil, err
 	}
 	defer release()
-	if w.agent.bindings.pod(w.uid) != w.pod {
+	if w.agent.bindings.pod(w.uid) != w.asked {
 		return false, nil
 	}
 	spec, err := w.agent.machine.containerFor(w.pod, c, action.Attempt, image, *w.prepared, w.agent.refs(), w.subPath)

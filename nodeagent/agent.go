@@ -18,20 +18,21 @@ import (
 
 // agent is one running node agent.
 type agent struct {
-	cfg       Config
-	machine   machine
-	mirror    *registry.Mirror
-	bindings  *bindings
-	links     *links
-	observer  *observer
-	publisher *publisher
-	presence  *presence
-	metrics   *metrics
-	server    Server // may be nil
-	meter     Meter
-	pressure  nodePressure
-	slots     chan struct{} // one for each container being started
-	setups    chan struct{} // one for each network being set up
+	cfg         Config
+	machine     machine
+	mirror      *registry.Mirror
+	bindings    *bindings
+	links       *links
+	observer    *observer
+	allocations *allocations
+	publisher   *publisher
+	presence    *presence
+	metrics     *metrics
+	server      Server // may be nil
+	meter       Meter
+	pressure    nodePressure
+	slots       chan struct{} // one for each container being started
+	setups      chan struct{} // one for each network being set up
 
 	mu       sync.Mutex
 	workers  map[string]*worker
@@ -96,6 +97,7 @@ func newAgent(cfg Config) *agent {
 		staticChanged: make(chan struct{}, 1),
 	}
 	a.publisher = newPublisher(cfg.Store, cfg.Node, a.bindings.mirrored, cfg.Logger)
+	a.allocations = newAllocations(cfg.Volumes.Files, a.machine.allocatable, a.livePods, a.cfg.Recorder.Event, cfg.Logger)
 	a.meter = cfg.Meter
 	if a.meter == nil {
 		a.meter = &meter{agent: a}

@@ -13,6 +13,7 @@ import (
 // they are in the pod.
 var ours = []corev1.PodConditionType{
 	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady, corev1.AllContainersRestarting, corev1.DisruptionTarget,
+	corev1.PodResizePending, corev1.PodResizeInProgress,
 }
 
 // podConditions sets the agent's conditions and adds those that others gave
@@ -31,6 +32,9 @@ func podConditions(pod *corev1.Pod, o Observed, s corev1.PodStatus, before []cor
 		conditions = append(conditions, corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: o.Doom.Message,
 		})
+	}
+	if !terminal(s.Phase) {
+		conditions = append(conditions, o.Resize.conditions()...)
 	}
 	for i := range conditions {
 		conditions[i].ObservedGeneration = pod.Generation

@@ -37,7 +37,7 @@ type crash struct {
 
 // observe counts exits that are new. Of a container that is seen for the first
 // time, its attempt stands for the exits that were not seen, unless the one
-// before ran long. An exit of a container that is no longer as the pod has it
+// before ran long. One that was stopped for other resources has not crashed. An exit of a container that is no longer as the pod has it
 // is none of the new one's. It returns how many exits were new.
 func (c crashes) observe(pod *corev1.Pod, containers []runtime.Status) (exits int) {
 	o := Observed{Containers: containers}
@@ -48,6 +48,8 @@ func (c crashes) observe(pod *corev1.Pod, containers []runtime.Status) (exits in
 			now = crash{exits: last.Attempt, counted: last.Attempt}
 			if before := attemptOf(o, name, last.Attempt-1); before != nil && (ranLong(before) || before.SpecHash != last.SpecHash) {
 				now.exits = 1
+			} else if before != nil && noteOf(before).Resize {
+				now.exits = 0
 			}
 		}
 		if last.State == runtime.Exited && now.counted <= last.Attempt {
@@ -56,6 +58,9 @@ func (c crashes) observe(pod *corev1.Pod, containers []runtime.Status) (exits in
 			exits++
 			if ranLong(last) {
 				now.exits = 1
+			}
+			if noteOf(last).Resize {
+				now.exits = 0
 			}
 		}
 		if pod != nil && last.SpecHash != SpecHash(containerNamed(pod, name)) {

@@ -17,6 +17,7 @@ type note struct {
 	Since   time.Time `json:"since,omitzero"`    // when it was told to end
 	Grace   *int64    `json:"grace,omitempty"`   // seconds that it has for that; nil: its pod's
 	Replace bool      `json:"replace,omitempty"` // it is to be started anew, however it ends
+	Resize  bool      `json:"resize,omitempty"`  // that is for other resources
 	Doom    *Doom     `json:"doom,omitempty"`    // why its pod must fail
 }
 

@@ -34,7 +34,7 @@ func (w *worker) prepareVolumes(ctx context.Context) (paths map[string]string, e
 	late := time.NewTimer(sentSoon)
 	defer late.Stop()
 	defer poke(w.awake) // for all else that it is woken for meanwhile
-	for errors.Is(err, volume.ErrMissingReference) && w.agent.bindings.pod(w.uid) == w.pod {
+	for errors.Is(err, volume.ErrMissingReference) && w.agent.bindings.pod(w.uid) == w.asked {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()

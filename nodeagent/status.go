@@ -46,6 +46,12 @@ func Status(pod *corev1.Pod, o Observed, hostIP string, before corev1.PodStatus,
 	for i := range pod.Spec.EphemeralContainers {
 		s.EphemeralContainerStatuses = append(s.EphemeralContainerStatuses, v.ephemeral(asContainer(&pod.Spec.EphemeralContainers[i])))
 	}
+	if whole := pod.Spec.Resources; whole != nil {
+		s.AllocatedResources, s.Resources = whole.Requests, whole
+		if o.Resize.Shape && before.Resources != nil {
+			s.Resources = before.Resources
+		}
+	}
 	v.setPhase(&s)
 	s.Conditions = podConditions(pod, o, s, before.Conditions, now)
 	return s
@@ -103,9 +109,7 @@ func (v *view) container(c *corev1.Container, before []corev1.ContainerStatus) c
 	if last.StopSignal != 0 {
 		s.StopSignal = new(corev1.Signal(runtime.SignalName(last.StopSignal)))
 	}
-	if len(c.Resources.Requests) > 0 || len(c.Resources.Limits) > 0 {
-		s.AllocatedResources, s.Resources = c.Resources.Requests, c.Resources.DeepCopy()
-	}
+	s.AllocatedResources, s.Resources = c.Resources.Requests, v.Resize.resources(c, last)
 	switch last.State {
 	case runtime.Running, runtime.Unknown:
 		s.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: *stamp(last.StartedAt)}}

@@ -30,6 +30,7 @@ type Observed struct {
 	Ended      corev1.PodPhase    // the terminal phase already reported, or ""
 	CutOff     bool               // the node is cut off, and the pod asks not to run then
 	Doom       *Doom              // why it must fail, or nil
+	Resize     Resize             // how far it is with the resources that it has been given
 	AppArmor   bool               // the machine enforces its profiles
 	Since      time.Time          // when the pod began to be active; zero: not yet
 }
@@ -68,6 +69,7 @@ const (
 	Prepare  ActionKind = "prepare"  // sandbox, volumes, files
 	Start    ActionKind = "start"    // a container
 	Stop     ActionKind = "stop"     // a container, gracefully
+	Update   ActionKind = "resize"   // what the pod and its containers may use
 	Remove   ActionKind = "remove"   // an exited container
 	Teardown ActionKind = "teardown" // sandbox and volumes
 	Report   ActionKind = "report"   // that nothing of the pod is left
@@ -83,6 +85,7 @@ type Action struct {
 	Reason    string // of Stop: for the event
 	Grace     *int64 // of Stop: seconds; nil: the pod's
 	Replace   bool   // of Stop: it is to be started anew, however it ends
+	Resize    bool   // of Stop: because of other resources
 }
 
 // Decision is what to do now, and when to look again if nothing happens.
@@ -121,6 +124,7 @@ func Step(pod *corev1.Pod, o Observed, now time.Time) Decision {
 		return d
 	}
 	d.checkRunning(pod, o)
+	d.resize(pod, o, now)
 	d.advance(pod, o, now)
 	d.startEphemeral(pod, o, now)
 	d.removeOld(o)

@@ -36,7 +36,7 @@ func (w *worker) stop(ctx context.Context, action Action, o Observed) {
 	if action.Replace {
 		w.replaced[action.ID] = true
 	}
-	job.note = note{Since: job.began, Grace: action.Grace, Replace: action.Replace}
+	job.note = note{Since: job.began, Grace: action.Grace, Replace: action.Replace, Resize: action.Resize}
 	if !going {
 		job.note.Doom = w.doom
 	}

@@ -22,7 +22,8 @@ type worker struct {
 	uid   string
 	awake chan struct{} // has room for one: look again
 
-	pod      *corev1.Pod // as last bound; nil for what was found on the machine
+	asked    *corev1.Pod // as last bound
+	pod      *corev1.Pod // that, with the resources that it has been given; nil for what was found on the machine
 	sandbox  *network.Sandbox
 	prepared *prepared
 	failures map[string]Failure
@@ -35,6 +36,7 @@ type worker struct {
 	tornDown bool
 	reported bool // that nothing is left
 	doom     *Doom
+	resizing Failure   // what last went wrong with a resize
 	ending   time.Time // when the first container was stopped for good
 	said     corev1.PodStatus
 	ended    atomic.Bool // said that it has
@@ -128,12 +130,11 @@ func (w *worker) sleep(ctx context.Context, again time.Duration) bool {
 func (w *worker) turn(ctx context.Context) (again time.Duration, done bool) {
 	w.takeNews(ctx)
 	for ctx.Err() == nil {
-		bound := w.agent.bindings.pod(w.uid)
-		if bound != nil {
-			w.takePod(bound)
-		}
+		bound := w.takeBound()
 		if w.reported {
 			if bound == nil && w.agent.gone(w.uid) {
+				w.agent.allocations.forget(w.uid)
+				w.agent.retryResizes()
 				return 0, true
 			}
 			if bound != nil && bound.DeletionTimestamp != nil {
@@ -157,21 +158,31 @@ func (w *worker) turn(ctx context.Context) (again time.Duration, done bool) {
 		if len(d.Actions) == 0 {
 			return d.Again, false
 		}
-		if again := w.carryOut(ctx, d.Actions, bound, o); again > 0 {
+		if again := w.carryOut(ctx, d.Actions, o); again > 0 {
 			return again, false
 		}
 	}
 	return 0, false
 }
 
-// takePod takes the pod as it is bound now; its volumes follow what it says of
-// itself.
-func (w *worker) takePod(bound *corev1.Pod) {
+// takeBound takes the pod as it is bound now, with the resources that it has
+// been given, and returns that, or nil if it no longer is; its volumes follow
+// what it says of itself.
+func (w *worker) takeBound() *corev1.Pod {
+	w.asked = w.agent.bindings.pod(w.uid)
+	if w.asked == nil {
+		return nil
+	}
+	bound := w.givenResources()
 	changed := w.pod != nil && w.pod != bound
 	w.pod = bound
+	if changed {
+		w.resizing = Failure{}
+	}
 	if changed && w.prepared != nil && asksAboutItself(bound) {
 		w.updateVolumes()
 	}
+	return bound
 }
 
 func (w *worker) updateVolumes() {
@@ -182,7 +193,7 @@ func (w *worker) updateVolumes() {
 
 // carryOut does the actions of one decision for as long as it holds. again is
 // when to try what cannot be done now.
-func (w *worker) carryOut(ctx context.Context, actions []Action, bound *corev1.Pod, o Observed) (again time.Duration) {
+func (w *worker) carryOut(ctx context.Context, actions []Action, o Observed) (again time.Duration) {
 	for _, action := range actions {
 		holds, err := w.do(ctx, action, o)
 		if err != nil && ctx.Err() == nil {
@@ -193,7 +204,7 @@ func (w *worker) carryOut(ctx context.Context, actions []Action, bound *corev1.P
 			w.agent.cfg.Logger.Log(ctx, level, "pod "+string(action.Kind), "pod", nameOf(w.pod), "uid", w.uid, "container", action.Container, "error", err)
 			return w.afterError(action)
 		}
-		if !holds || ctx.Err() != nil || w.agent.bindings.pod(w.uid) != bound {
+		if !holds || ctx.Err() != nil || w.agent.bindings.pod(w.uid) != w.asked {
 			return 0
 		}
 	}
@@ -215,6 +226,7 @@ func (w *worker) afterError(action Action) time.Duration {
 // beginAnew is for a pod that is bound again after all was removed.
 func (w *worker) beginAnew() {
 	w.reported = false
+	w.agent.allocations.forget(w.uid)
 	w.crashes = crashes{}
 	w.doom, w.ending = nil, time.Time{}
 	if !terminal(w.said.Phase) {
@@ -291,6 +303,7 @@ func (w *worker) observed(ctx context.Context, containers []runtime.Status) Obse
 	w.mu.Lock()
 	o.Stopping, o.Pulling, o.Hooks = names(w.stops), pulling, names(w.hooks)
 	w.mu.Unlock()
+	o.Resize = w.observedResize(o)
 	w.pendingHooks(ctx, o)
 	w.agent.metrics.exits.Add(float64(w.crashes.observe(w.pod, containers)))
 	o.Crashes = w.crashes.counts()
@@ -347,6 +360,9 @@ func (w *worker) say(bound *corev1.Pod, o Observed, stopped bool) (ended bool) {
 	w.said = status
 	w.ended.Store(terminal(status.Phase))
 	w.publish(bound, status, stopped)
+	if terminal(status.Phase) {
+		w.agent.retryResizes()
+	}
 	return terminal(status.Phase) && !stopped
 }
 

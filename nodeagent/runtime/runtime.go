@@ -85,6 +85,10 @@ type Runtime interface {
 	Stdin(ctx context.Context, id string) (io.WriteCloser, error)
 	// CloseStdin ends a container's standard input: it reads the end of file.
 	CloseStdin(ctx context.Context, id string) error
+	// Update gives a pod and containers of it that run other CPU and memory. On
+	// error some of it may have been done; a limit of memory below what is used
+	// is refused before anything is.
+	Update(ctx context.Context, u Update) error
 	// Resize sets the size of the terminal of a container that has one.
 	Resize(ctx context.Context, id string, size TerminalSize) error
 
@@ -263,6 +267,20 @@ type Resources struct {
 	MemoryLimit int64  // bytes; swap is limited to the same
 	PIDs        int64  // processes and threads
 	OOMScoreAdj int    // -1000 to 1000; one the kernel refuses is left out
+}
+
+// Update says what CPU and memory a pod and its containers have from now on.
+// What is zero stays as it is, as does all else of Resources.
+type Update struct {
+	CgroupParent string // of the pod
+	Pod          Resources
+	Containers   []ContainerUpdate
+}
+
+// ContainerUpdate is of a container that runs. One that is gone is left out.
+type ContainerUpdate struct {
+	ID, Name  string
+	Resources Resources
 }
 
 // Security narrows or widens what a container may do.

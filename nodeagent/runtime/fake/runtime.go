@@ -272,6 +272,26 @@ func (r *Runtime) CloseStdin(ctx context.Context, id string) error {
 	return r.onRunning(ctx, "CloseStdin", id, func(c *container) { c.eof = true })
 }
 
+// Update implements runtime.Runtime: Spec has the new resources.
+func (r *Runtime) Update(ctx context.Context, u rt.Update) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.enterLocked(ctx, "Update"); err != nil {
+		return err
+	}
+	for _, c := range r.containers {
+		if c.spec.CgroupParent == u.CgroupParent {
+			c.spec.PodResources = u.Pod
+		}
+	}
+	for _, one := range u.Containers {
+		if c, ok := r.containers[one.ID]; ok && c.status.State == rt.Running {
+			c.spec.Resources = one.Resources
+		}
+	}
+	return nil
+}
+
 // Resize implements runtime.Runtime: the size can be asked of Terminal.
 func (r *Runtime) Resize(ctx context.Context, id string, size rt.TerminalSize) error {
 	return r.onRunning(ctx, "Resize", id, func(c *container) { c.size = size })
