@@ -1,8 +1,10 @@
 package manager_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -55,10 +57,7 @@ func TestEphemeralVolume(t *testing.T) {
 		state := fmt.Sprintf("pod %s on %q, claim %s of %q", pod.Status.Phase, pod.Spec.NodeName, claim.Status.Phase, claim.Spec.VolumeName)
 		return pod.Status.Phase == corev1.PodRunning && pod.Spec.NodeName == "n2" && claim.Status.Phase == corev1.ClaimBound && claim.Spec.VolumeName == "disk", state
 	})
-	c.until("the node is shown its volume", func() (bool, string) {
-		_, err := c.store.Get(c.ctx, schema.BindingPath("n2", schema.PersistentVolumes.Key("", "disk")))
-		return err == nil, fmt.Sprint(err)
-	})
+	c.untilShown("n2", schema.PersistentVolumes.Key("", "disk"))
 	if _, err := c.all.Delete(c.ctx, registry.Deletion{Key: schema.Pods.Key("default", "job")}); err != nil {
 		t.Fatal(err)
 	}
@@ -66,4 +65,22 @@ func TestEphemeralVolume(t *testing.T) {
 		claims := c.mirror.List(schema.PersistentVolumeClaims, "default")
 		return len(claims) == 0 && len(c.mirror.List(schema.Pods, "default")) == 0, fmt.Sprint(claims)
 	})
+}
+
+// untilShown waits until a node is shown an object.
+func (c *cluster) untilShown(node string, key schema.Key) {
+	c.t.Helper()
+	changes := c.mirror.SubscribeRaw(schema.BindingPrefix(node))
+	defer changes.Close()
+	limit, cancel := context.WithTimeout(c.ctx, 30*time.Second)
+	defer cancel()
+	for {
+		_, err := c.store.Get(limit, schema.BindingPath(node, key))
+		if err == nil {
+			return
+		}
+		if changes.Next(limit) == nil {
+			c.t.Fatalf("%s is not shown %s: %v", node, key, err)
+		}
+	}
 }
