@@ -99,7 +99,7 @@ func (c Change) cost() int {
 	switch c.Action {
 	case Create:
 		return registry.Cost(registry.Write{Create: c.Object}) + 2
-	case Update:
+	case Update, Resize:
 		return registry.Cost(registry.Write{Update: c.Object}) + 2
 	case Delete, Replace:
 		return registry.Cost(registry.Write{Delete: &registry.Deletion{Key: c.Key}}) + 1
@@ -129,6 +129,8 @@ func (c Change) ownWrites() ([]registry.Write, error) {
 			return []registry.Write{{Update: c.Object}, {Raw: &remove}}, nil
 		}
 		return []registry.Write{{Update: c.stamped(), Also: c.record}}, nil
+	case Resize:
+		return []registry.Write{{Update: c.stamped(), Resize: true, Also: c.record}}, nil
 	case Replace:
 		return []registry.Write{{Delete: &registry.Deletion{Key: c.Key, UID: c.UID}}}, nil
 	case Delete:

@@ -185,14 +185,20 @@ func (p *Plan) change(in Input, c Change, live schema.Object, owned Owned, appli
 }
 
 // judge refuses an update that Kubernetes' rules do not allow, and turns that
-// of a pod into its replacement.
+// of a pod into its resize or its replacement.
 func (p *Plan) judge(in Input, c Change, live schema.Object) {
 	errs := in.Validator.ValidateUpdate(c.Object, live)
 	if len(errs) == 0 {
 		p.Changes = append(p.Changes, c)
 		return
 	}
-	if _, isPod := live.(*corev1.Pod); isPod && len(in.Validator.Validate(c.item.Object)) == 0 {
+	pod, isPod := live.(*corev1.Pod)
+	if isPod && !ended(pod) && len(in.Validator.ValidateResize(c.Object.(*corev1.Pod), pod)) == 0 {
+		c.Action = Resize
+		p.Changes = append(p.Changes, c)
+		return
+	}
+	if isPod && len(in.Validator.Validate(c.item.Object)) == 0 {
 		c.Action, c.Object, c.Protected = Replace, c.item.Object, protects(live)
 		p.Changes = append(p.Changes, c)
 		return
@@ -201,6 +207,11 @@ func (p *Plan) judge(in Input, c Change, live schema.Object) {
 		place, _ := c.item.Position(e.Field)
 		p.Problems = append(p.Problems, Problem{Key: c.Key, Place: place, Message: e.Error()})
 	}
+}
+
+// ended reports whether nothing of a pod will run any more.
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 func (p *Plan) unchanged(c Change, owned Owned) {

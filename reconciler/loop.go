@@ -222,7 +222,7 @@ func (l *loop) report(plan *Plan) {
 		}
 	}
 	if plan.Pending() {
-		l.cfg.Logger.Info("applied", "created", plan.Count(Create), "changed", plan.Count(Update, Replace),
+		l.cfg.Logger.Info("applied", "created", plan.Count(Create), "changed", plan.Count(Update, Resize, Replace),
 			"deleted", plan.Count(Delete), "unchanged", plan.Unchanged)
 	}
 }

@@ -14,11 +14,13 @@ import (
 type Action string
 
 // The actions. Replace deletes an object that cannot be changed in place and
-// creates it again when it is gone. Adopt and Forget change the inventory
+// creates it again when it is gone. Resize is the update of a pod that gives it
+// other CPU and memory while it runs. Adopt and Forget change the inventory
 // alone: an object that is already as declared, and one that is already gone.
 const (
 	Create  Action = "create"
 	Update  Action = "update"
+	Resize  Action = "resize"
 	Replace Action = "replace"
 	Delete  Action = "delete"
 	Adopt   Action = "adopt"
@@ -35,7 +37,7 @@ type Change struct {
 	UID    types.UID          // of the live object, if there is one
 
 	// Object is what to write: for Create as declared and defaulted, for Update
-	// the live object with the change, at the live object's version.
+	// and Resize the live object with the change, at the live object's version.
 	Object schema.Object
 
 	// Fields are what an update changes, sorted by path.
@@ -126,7 +128,7 @@ func (p *Plan) Count(actions ...Action) int {
 func (p *Plan) Summary() string {
 	parts := []string{
 		fmt.Sprintf("%d to add", p.Count(Create)),
-		fmt.Sprintf("%d to change", p.Count(Update, Replace)),
+		fmt.Sprintf("%d to change", p.Count(Update, Resize, Replace)),
 		fmt.Sprintf("%d to delete", p.Count(Delete)),
 	}
 	if p.Moved > 0 {

@@ -8,7 +8,7 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 )
 
-var marks = map[Action]string{Create: "+", Update: "~", Replace: "±", Delete: "-"}
+var marks = map[Action]string{Create: "+", Update: "~", Resize: "~", Replace: "±", Delete: "-"}
 
 // Render writes the plan for a person: what the commit does, what moved, and
 // apart from it what was changed behind git's back and will be put right.

@@ -134,7 +134,7 @@ func (w *tracked) load(t *rapid.T) []*manifests.Set {
 func (w *tracked) apply(changes []Change) {
 	for _, c := range changes {
 		switch c.Action {
-		case Create, Update:
+		case Create, Update, Resize:
 			obj := c.Object.DeepCopyObject().(schema.Object)
 			if c.Action == Create {
 				obj.SetUID(types.UID(fmt.Sprint("uid-", w.version)))

@@ -106,7 +106,29 @@ func (c *computation) pod(change reconciler.Change, live schema.Object) {
 		}) {
 			c.out.Restarted++
 		}
+	case reconciler.Resize:
+		if old, ok := live.(*corev1.Pod); ok && restartsForResize(change.Object.(*corev1.Pod), old) {
+			c.out.Restarted++
+		}
 	}
+}
+
+// restartsForResize reports whether a container has to be started anew to get
+// its other resources (Kubernetes: Container.resizePolicy).
+func restartsForResize(pod, old *corev1.Pod) bool {
+	for _, lists := range [][2][]corev1.Container{{pod.Spec.InitContainers, old.Spec.InitContainers}, {pod.Spec.Containers, old.Spec.Containers}} {
+		for i, c := range lists[0] {
+			before := lists[1][i].Resources // a resize keeps their order
+			for _, p := range c.ResizePolicy {
+				request, limit := c.Resources.Requests[p.ResourceName], c.Resources.Limits[p.ResourceName]
+				changed := request.Cmp(before.Requests[p.ResourceName]) != 0 || limit.Cmp(before.Limits[p.ResourceName]) != 0
+				if changed && p.RestartPolicy == corev1.RestartContainer {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // add takes in a pod that is made.

@@ -212,7 +212,7 @@ func (v view) jsonSummary() jsonSummary {
 	s.Errors += len(v.blocked)
 	if p := v.report.Plan; p != nil {
 		s.Plan = true
-		s.Add, s.Change, s.Delete = p.Count(reconciler.Create), p.Count(reconciler.Update, reconciler.Replace), p.Count(reconciler.Delete)
+		s.Add, s.Change, s.Delete = p.Count(reconciler.Create), p.Count(reconciler.Update, reconciler.Resize, reconciler.Replace), p.Count(reconciler.Delete)
 		s.Unchanged, s.Moved, s.Held = p.Unchanged, p.Moved, len(p.Holds) > 0
 	}
 	return s

@@ -44,7 +44,7 @@ type blocked struct {
 }
 
 // marks are how the actions look; what has none changes only the books.
-var marks = map[reconciler.Action]string{reconciler.Create: "+", reconciler.Update: "~", reconciler.Replace: "±", reconciler.Delete: "-"}
+var marks = map[reconciler.Action]string{reconciler.Create: "+", reconciler.Update: "~", reconciler.Resize: "~", reconciler.Replace: "±", reconciler.Delete: "-"}
 
 func newView(r Report, opts Options) view {
 	v := view{opts: opts}
