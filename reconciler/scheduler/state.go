@@ -116,13 +116,33 @@ func (s *State) SetPod(key schema.Key, pod *corev1.Pod) bool {
 	}
 	if had != nil && had.uid == pod.UID && had.node == pod.Spec.NodeName {
 		had.reserved = false
-		return false
+		return s.resize(had, pod)
 	}
 	if had != nil {
 		s.remove(key)
 	}
-	s.place(key, &placement{uid: pod.UID, node: pod.Spec.NodeName, demand: demandOf(pod)})
+	d := demandOf(pod)
+	d.requests, d.weight = takenBy(pod)
+	s.place(key, &placement{uid: pod.UID, node: pod.Spec.NodeName, demand: d})
 	return had != nil
+}
+
+// resize counts a bound pod with what it takes now, and reports whether that is
+// less of something.
+func (s *State) resize(p *placement, pod *corev1.Pod) bool {
+	requests, weight := takenBy(pod)
+	before := p.demand.requests
+	if requests == before && weight == p.demand.weight {
+		return false
+	}
+	n := s.nodes[p.node]
+	n.used, n.weight = n.used.minus(before).plus(requests), n.weight.minus(p.demand.weight).plus(weight)
+	p.demand.requests, p.demand.weight = requests, weight
+	freed := requests.max(before) != requests
+	if freed {
+		clear(s.hints)
+	}
+	return freed
 }
 
 // finished reports whether nothing of a pod runs any more, nor will.
