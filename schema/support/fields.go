@@ -362,6 +362,8 @@ var fragments = map[string]string{
 		resources.limits.cpu
 		resources.limits.memory
 		resources.limits.ephemeral-storage
+		resizePolicy[].resourceName
+		resizePolicy[].restartPolicy
 		volumeMounts[].name
 		volumeMounts[].mountPath
 		volumeMounts[].subPath

@@ -78,6 +78,7 @@ var podTests = []struct{ field, dir, test string }{
 	{"containers[].ports[].containerPort", "cmd/internal/conformance", "hostPorts"},
 	{"containers[].resources", "cmd/internal/conformance", "resources"},
 	{"containers[].resources.limits.ephemeral-storage", "cmd/internal/conformance", "diskLimits"},
+	{"containers[].resizePolicy", "cmd/internal/conformance", "inPlace"},
 	{"containers[].volumeMounts", "cmd/internal/conformance", "volumes"},
 	{"containers[].volumeMounts[].mountPropagation", "nodeagent/runtime/containerd", "TestMountPropagation"},
 	{"containers[].volumeMounts[].recursiveReadOnly", "nodeagent/runtime/containerd", "TestConfinement"},

@@ -25,7 +25,7 @@ func TestPods(t *testing.T) {
 	t.Run("all", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, *world){
 			"environment": environment, "names": names, "volumes": volumes, "claims": claims, "init and sidecars": initAndSidecars,
-			"restarts": restarts, "restart all": restartAll, "ephemeral": ephemeral, "messages": messages, "probes": probes, "liveness": liveness, "security": security,
+			"restarts": restarts, "restart all": restartAll, "ephemeral": ephemeral, "resize in place": inPlace, "messages": messages, "probes": probes, "liveness": liveness, "security": security,
 			"refused": refused, "shared namespaces": sharedNamespaces, "host namespaces": hostNamespaces, "deadline": deadline,
 			"hooks and grace": hooksAndGrace, "resources": resources, "disk limits": diskLimits, "probe fields": probeFields, "hook kinds": hookKinds,
 			"host ports": hostPorts, "sub path stays inside": subPathStaysInside, "bounds": bounds, "status": exactStatus,
