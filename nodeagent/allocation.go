@@ -311,6 +311,15 @@ func (k *allocations) done(uid string) {
 	}
 }
 
+// over notes that a pod has ended: it gets nothing else any more.
+func (k *allocations) over(uid string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if m := k.pods[uid]; m != nil {
+		m.pending = nil
+	}
+}
+
 func (k *allocations) forget(uid string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

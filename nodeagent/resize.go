@@ -25,25 +25,27 @@ type Resize struct {
 func (r Resize) underway() bool { return len(r.Actual) > 0 || r.Shape }
 
 // resize brings what runs to what it was given: containers that have to be
-// started anew for it are stopped first, and all else is then changed in place.
+// started anew for it are stopped first, and all else is then changed in place. A container of which
+// it is not known whether it runs is waited for.
 func (d *Decision) resize(pod *corev1.Pod, o Observed, now time.Time) {
 	if !o.Resize.underway() {
 		return
 	}
-	restarting := false
+	hold := false
 	for _, name := range slices.Sorted(maps.Keys(o.Resize.Actual)) {
 		c, last := containerNamed(pod, name), latest(o, name)
-		if last == nil || !isUp(last) || !restartsForResize(c, o.Resize.Actual[name]) {
+		restarts := restartsForResize(c, o.Resize.Actual[name])
+		if last == nil || !isUp(last) || last.State == runtime.Running && !restarts {
 			continue
 		}
-		restarting = true
-		if !o.Stopping[last.ID] && !d.stops(last.ID) {
+		hold = true
+		if last.State == runtime.Running && !o.Stopping[last.ID] && !d.stops(last.ID) {
 			d.Actions = append(d.Actions, Action{
 				Kind: Stop, ID: last.ID, Reason: fmt.Sprintf("container %s resize requires restart", name), Replace: true, Resize: true,
 			})
 		}
 	}
-	if restarting {
+	if hold {
 		return
 	}
 	if wait := o.Resize.Failure.RetryAt.Sub(now); wait > 0 {

@@ -53,7 +53,7 @@ func TestResizeStep(t *testing.T) {
 		"anew":                         {actual: had, want: Decision{Actions: []Action{stop}}},
 		"being stopped":                {actual: had, observe: func(o *Observed) { o.Stopping = map[string]bool{"a/0": true} }},
 		"stopped":                      {actual: had, observe: func(o *Observed) { o.Containers[0].State = runtime.Exited }, want: update},
-		"not known whether it runs":    {actual: had, observe: func(o *Observed) { o.Containers[0].State = runtime.Unknown }, want: Decision{Actions: []Action{stop}}},
+		"not known whether it runs":    {actual: had, observe: func(o *Observed) { o.Containers[0].State = runtime.Unknown }},
 		"went wrong a short while ago": {actual: other, observe: func(o *Observed) { o.Resize.Failure.RetryAt = noon.Add(time.Second) }, want: Decision{Again: time.Second}},
 		"went wrong long ago":          {actual: other, observe: func(o *Observed) { o.Resize.Failure.RetryAt = noon.Add(-time.Second) }, want: update},
 	} {
@@ -222,6 +222,58 @@ func TestResizeFails(t *testing.T) {
 		w.wantState(pod, "Running main=running,ready,0")
 		if n := w.runtime.Calls("Update"); n != 4 {
 			t.Errorf("%d updates", n)
+		}
+	})
+}
+
+// TestResizeOfPod: what a pod may use as a whole is for those of its containers
+// that have no limits of their own.
+func TestResizeOfPod(t *testing.T) {
+	inWorld(t, func(w *world) {
+		whole := func(pod *corev1.Pod, memory string) *corev1.Pod {
+			pod = pod.DeepCopy()
+			pod.Generation++
+			list := corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(memory)}
+			pod.Spec.Resources = &corev1.ResourceRequirements{Requests: list, Limits: list}
+			return pod
+		}
+		pod := whole(newPod("a", "main", "side"), "64Mi")
+		w.start()
+		w.bind(pod)
+		w.bind(whole(pod, "128Mi"))
+		for _, name := range []string{"main", "side"} {
+			spec, _ := w.runtime.Spec(w.runtime.Find(string(pod.UID), name))
+			if spec.Resources.MemoryLimit != 128<<20 || spec.PodResources.MemoryLimit != 128<<20 {
+				t.Errorf("%s: %+v in %+v", name, spec.Resources, spec.PodResources)
+			}
+		}
+		status := w.said(pod).Status
+		if status.Resources.Limits.Memory().String() != "128Mi" || status.AllocatedResources.Memory().String() != "128Mi" {
+			t.Errorf("%+v of %+v", status.Resources, status.AllocatedResources)
+		}
+		w.bind(whole(pod, "8Gi"))
+		const infeasible = "Node didn't have enough capacity: memory, requested: 8589934592, capacity: 4294967296"
+		if c := conditionOf(w.said(pod).Status.Conditions, corev1.PodResizePending); c == nil || c.Message != infeasible {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+// TestResizeEndsWithPod: a pod that has ended waits for nothing.
+func TestResizeEndsWithPod(t *testing.T) {
+	inWorld(t, func(w *world) {
+		big, pod := sized(newPod("big", "main"), "1500m", "64Mi"), sized(withPolicy(newPod("a", "main"), corev1.RestartPolicyNever), "100m", "64Mi")
+		w.start()
+		w.bind(big, pod)
+		w.bind(sized(pod, "1200m", "64Mi"))
+		w.exit(pod, "main", 0)
+		w.delete(big, 0)
+		w.unbind(big)
+		w.pass(time.Minute)
+		w.wantState(pod, "Succeeded main=Completed,0")
+		w.wantResized(pod, "has 100m 64Mi of 100m")
+		if all := strings.Join(w.events(pod), "\n"); strings.Contains(all, "ResizeStarted") {
+			t.Error(all)
 		}
 	})
 }

@@ -361,6 +361,7 @@ func (w *worker) say(bound *corev1.Pod, o Observed, stopped bool) (ended bool) {
 	w.ended.Store(terminal(status.Phase))
 	w.publish(bound, status, stopped)
 	if terminal(status.Phase) {
+		w.agent.allocations.over(w.uid)
 		w.agent.retryResizes()
 	}
 	return terminal(status.Phase) && !stopped
