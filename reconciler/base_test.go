@@ -19,6 +19,7 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/schema/registry"
 	"github.com/evenkeel/evenkeel/schema/registry/memory"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 type object = map[string]any
@@ -199,7 +200,7 @@ type cluster struct {
 
 func newCluster(t *rapid.T) *cluster {
 	store := memory.New()
-	c := &cluster{regs: registry.New(store, registry.Config{Validator: Rules{}, ServiceAccounts: true}), mirror: registry.NewMirror(registry.MirrorConfig{Store: store})}
+	c := &cluster{regs: registry.New(store, registry.Config{Validator: validation.Rules{}, ServiceAccounts: true}), mirror: registry.NewMirror(registry.MirrorConfig{Store: store})}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.ctx = ctx
 	done := make(chan error, 1)
@@ -236,7 +237,7 @@ func (c *cluster) apply(t *rapid.T, set *manifests.Set) {
 }
 
 func planned(t *rapid.T, base *Base, set *manifests.Set) *Plan {
-	plan, err := base.Plan(Rules{}, set)
+	plan, err := base.Plan(validation.Rules{}, set)
 	if err != nil {
 		t.Fatal(err)
 	}

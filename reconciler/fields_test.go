@@ -10,6 +10,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 const webBefore = `apiVersion: v1
@@ -56,7 +57,7 @@ func setOf(t *testing.T, name, text string) *manifests.Set {
 
 func rendered(t *testing.T, base *Base, set *manifests.Set) string {
 	t.Helper()
-	plan, err := base.Plan(Rules{}, set)
+	plan, err := base.Plan(validation.Rules{}, set)
 	if err != nil {
 		t.Fatal(err)
 	}

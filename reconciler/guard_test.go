@@ -15,6 +15,7 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 func TestMaxDelete(t *testing.T) {
@@ -168,7 +169,7 @@ func TestApprovedPlanGoesOnAfterACrash(t *testing.T) {
 		stop := b.run(src)
 		stop()
 		store := &dying{Store: b.store, left: 2}
-		b.regs = registry.New(store, registry.Config{Validator: Rules{}})
+		b.regs = registry.New(store, registry.Config{Validator: validation.Rules{}})
 		src.set(many(5))
 		stop = b.run(src)
 		if _, err := Approve(t.Context(), b.store, b.head("src").Plan, time.Now()); err != nil {
@@ -180,7 +181,7 @@ func TestApprovedPlanGoesOnAfterACrash(t *testing.T) {
 		if left <= 5 || left == 400 || store.refused == 0 {
 			t.Fatalf("%d objects left, %d transactions refused: the plan was not cut off", left, store.refused)
 		}
-		b.regs = registry.New(b.store, registry.Config{Validator: Rules{}})
+		b.regs = registry.New(b.store, registry.Config{Validator: validation.Rules{}})
 		stop = b.run(src)
 		expect(t, "objects after the restart", 5, len(b.has(schema.ConfigMaps)))
 		expect(t, "result", Applied, b.head("src").Result)

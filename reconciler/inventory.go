@@ -11,6 +11,7 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // Entry is what the inventory says of one object that a source applied: its
@@ -39,6 +40,20 @@ type Inventory map[schema.Key]Owned
 type Owned struct {
 	Source string
 	Entry  Entry
+}
+
+// item rebuilds a declared object from its inventory entry.
+func (o Owned) item(key schema.Key) (manifests.Item, error) {
+	kind, ok := schema.KindOfResource(key.Resource)
+	if !ok {
+		return manifests.Item{}, fmt.Errorf("inventory %s: unknown resource", key)
+	}
+	obj := kind.New()
+	if err := json.Unmarshal(o.Entry.Declared, obj); err != nil {
+		return manifests.Item{}, fmt.Errorf("inventory %s: %w", key, err)
+	}
+	validation.Default(obj)
+	return manifests.Item{Key: key, Object: obj, Declared: o.Entry.Declared, Hash: o.Entry.Hash, Place: o.Entry.place(o.Source)}, nil
 }
 
 // Head is what the reconciler last did with a source.

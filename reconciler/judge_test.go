@@ -14,6 +14,7 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // needs are checks that find an object missing. It believes what it is told
@@ -51,7 +52,7 @@ func TestChecksRefuseUntilTheClusterHelps(t *testing.T) {
 		wg.Go(func() { _ = b.mirror.Run(ctx) })
 		wg.Go(func() {
 			_ = Run(ctx, Config{
-				Sources: []manifests.Source{src}, Registries: b.regs, Mirror: b.mirror, Validator: Rules{}, Checks: &needs{key: late, mirror: b.mirror}, Logger: slog.New(slog.DiscardHandler),
+				Sources: []manifests.Source{src}, Registries: b.regs, Mirror: b.mirror, Validator: validation.Rules{}, Checks: &needs{key: late, mirror: b.mirror}, Logger: slog.New(slog.DiscardHandler),
 			})
 		})
 		defer wg.Wait()

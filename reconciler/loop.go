@@ -9,7 +9,6 @@ import (
 
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/schema"
-	"github.com/evenkeel/evenkeel/schema/registry"
 )
 
 // loop is the state of a running reconciler; its goroutine alone touches it.
@@ -243,5 +242,3 @@ func (inv Inventory) set(source string) (*manifests.Set, error) {
 	slices.SortFunc(set.Items, func(a, b manifests.Item) int { return a.Key.Compare(b.Key) })
 	return set, nil
 }
-
-var _ registry.Validator = Rules{}

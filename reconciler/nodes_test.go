@@ -12,6 +12,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 func taintsOf(text string) []corev1.Taint {
@@ -54,7 +55,7 @@ func TestOverruledTaints(t *testing.T) {
 		"mine:NoSchedule another=:NoSchedule": {"spec.taints[key=team]"},
 	} {
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: corev1.NodeSpec{Taints: taintsOf(taints)}}
-		got, err := Overruled(owned, node, Rules{})
+		got, err := Overruled(owned, node, validation.Rules{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +164,7 @@ func TestPlanWithoutNode(t *testing.T) {
 	}
 	before := declared(nodeYAML("}\nspec: {taints: [{key: team, effect: NoSchedule}]}\n"))
 	base := DeclaredBase(before)
-	plan, err := base.Plan(Rules{}, declared(""))
+	plan, err := base.Plan(validation.Rules{}, declared(""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func TestPlanWithoutNode(t *testing.T) {
 	live.Labels = map[string]string{"kubernetes.io/hostname": "n1"}
 	live.Annotations = map[string]string{schema.SourceAnnotation: "somewhere"}
 	base.Objects[schema.Nodes.Key("", "n1")] = live
-	other, err := base.Plan(Rules{}, declared(""))
+	other, err := base.Plan(validation.Rules{}, declared(""))
 	if err != nil {
 		t.Fatal(err)
 	}

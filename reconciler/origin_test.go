@@ -14,6 +14,7 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // tracedSource is a source that knows the history of its files.
@@ -173,7 +174,7 @@ func TestOverruled(t *testing.T) {
 		} {
 			cm := b.mirror.Get(key).DeepCopyObject().(*corev1.ConfigMap)
 			c.change(cm)
-			got, err := Overruled(owned, cm, Rules{})
+			got, err := Overruled(owned, cm, validation.Rules{})
 			if err != nil {
 				t.Fatal(err)
 			}

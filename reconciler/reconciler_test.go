@@ -19,6 +19,7 @@ import (
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
 	"github.com/evenkeel/evenkeel/schema/registry/memory"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // fakeSource is a source whose files a test sets.
@@ -94,7 +95,7 @@ type testbed struct {
 func (b *testbed) run(sources ...manifests.Source) (stop func()) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	b.mirror = registry.NewMirror(registry.MirrorConfig{Store: b.store})
-	cfg := Config{Registries: b.regs, Mirror: b.mirror, Sources: sources, Validator: Rules{}, Logger: slog.New(slog.DiscardHandler)}
+	cfg := Config{Registries: b.regs, Mirror: b.mirror, Sources: sources, Validator: validation.Rules{}, Logger: slog.New(slog.DiscardHandler)}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = b.mirror.Run(ctx) })
 	wg.Go(func() {
@@ -108,7 +109,7 @@ func (b *testbed) run(sources ...manifests.Source) (stop func()) {
 
 func newTestbed(t *testing.T) *testbed {
 	store := memory.New()
-	b := &testbed{t: t, store: store, regs: registry.New(store, registry.Config{Validator: Rules{}})}
+	b := &testbed{t: t, store: store, regs: registry.New(store, registry.Config{Validator: validation.Rules{}})}
 	for _, name := range []string{"default", "shop"} {
 		if _, err := b.regs.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 			t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // TestTrackerFollowsChanges makes random changes in sources and cluster, and
@@ -24,7 +25,7 @@ import (
 func TestTrackerFollowsChanges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &tracked{live: map[schema.Key]schema.Object{}, inventory: Inventory{}, files: []map[string]string{{}, {}}, loader: manifests.NewLoader()}
-		w.tracker = NewTracker(Rules{}, func(key schema.Key) schema.Object { return w.live[key] })
+		w.tracker = NewTracker(validation.Rules{}, func(key schema.Key) schema.Object { return w.live[key] })
 		for range rapid.IntRange(1, 20).Draw(t, "rounds") {
 			w.changeFiles(t)
 			w.changeLive(t)
@@ -36,7 +37,7 @@ func TestTrackerFollowsChanges(t *testing.T) {
 			}
 			want, err := Diff(Input{
 				Desired: NewDesired(sets...), Inventory: w.inventory, Live: func(key schema.Key) schema.Object { return w.live[key] },
-				Read: map[string]bool{"one": true, "two": true}, Validator: Rules{},
+				Read: map[string]bool{"one": true, "two": true}, Validator: validation.Rules{},
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -21,10 +21,10 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/evenkeel/evenkeel/reconciler"
 	"github.com/evenkeel/evenkeel/schema/registry"
 	"github.com/evenkeel/evenkeel/schema/registry/etcd"
 	"github.com/evenkeel/evenkeel/schema/registry/etcd/embedded"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // served is a `reconcile` that serves the API of an etcd in this process, so
@@ -58,7 +58,7 @@ func (s *served) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.regs = registry.New(etcd.NewStore(s.etcd.Client()), registry.Config{Validator: reconciler.Rules{}})
+	s.regs = registry.New(etcd.NewStore(s.etcd.Client()), registry.Config{Validator: validation.Rules{}})
 	address, err := freeAddress()
 	if err != nil {
 		return err

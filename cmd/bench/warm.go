@@ -17,6 +17,7 @@ import (
 	"github.com/evenkeel/evenkeel/schema/registry"
 	"github.com/evenkeel/evenkeel/schema/registry/etcd"
 	"github.com/evenkeel/evenkeel/schema/registry/etcd/embedded"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // warm times what a reconciler does that has applied all manifests, when it is
@@ -69,7 +70,7 @@ func timeWarm(ctx context.Context, etcdDir, place string, change func() error, r
 	}
 	w := &warmed{
 		store: store, mirror: mirror, source: sources[0], loader: manifests.NewLoader(),
-		tracker: reconciler.NewTracker(reconciler.Rules{}, mirror.Get), checks: control.NewChecks(mirror, nil),
+		tracker: reconciler.NewTracker(validation.Rules{}, mirror.Get), checks: control.NewChecks(mirror, nil),
 	}
 	if err := w.start(ctx); err != nil {
 		return out, err
@@ -151,7 +152,7 @@ func (w *warmed) start(ctx context.Context) error {
 }
 
 func (w *warmed) apply(ctx context.Context, plan *reconciler.Plan, sets []*manifests.Set) error {
-	regs := registry.New(w.store, registry.Config{Validator: reconciler.Rules{}, ServiceCIDR: registry.DefaultServiceCIDR})
+	regs := registry.New(w.store, registry.Config{Validator: validation.Rules{}, ServiceCIDR: registry.DefaultServiceCIDR})
 	revision, err := reconciler.Apply(ctx, regs, plan)
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ import (
 	"github.com/evenkeel/evenkeel/reconciler/report"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // Exit codes of a dry run.
@@ -129,7 +130,7 @@ func (d *dryRun) look(cmd *cobra.Command, in dryInput, progress *report.Progress
 		return r, nil
 	}
 	progress.Show("comparing", 0, 0)
-	if r.Plan, err = base.Plan(reconciler.Rules{}, sets...); err != nil {
+	if r.Plan, err = base.Plan(validation.Rules{}, sets...); err != nil {
 		return r, err
 	}
 	r.Plan.Effects = effects.Compute(r.Plan, base, nodes)

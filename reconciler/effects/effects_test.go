@@ -13,6 +13,7 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 	"github.com/evenkeel/evenkeel/reconciler"
 	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // pod is a manifest of one that asks for so many thousandths of a core.
@@ -90,7 +91,7 @@ func TestEffects(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := reconciler.DeclaredBase(set(t, test.before...))
-			plan, err := base.Plan(reconciler.Rules{}, set(t, test.after...))
+			plan, err := base.Plan(validation.Rules{}, set(t, test.after...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -125,7 +126,7 @@ func TestRunningPodsKeepTheirRoom(t *testing.T) {
 	other := old.DeepCopy()
 	other.ObjectMeta = metav1.ObjectMeta{Namespace: "default", Name: "other", UID: types.UID("other")}
 	base.Objects[schema.Pods.Key("default", "other")] = other
-	plan, err := base.Plan(reconciler.Rules{}, set(t, pod("p", "i:1", 800)))
+	plan, err := base.Plan(validation.Rules{}, set(t, pod("p", "i:1", 800)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +180,7 @@ func TestTaintedNode(t *testing.T) {
 		change(pod)
 		base.Objects[schema.Pods.Key("default", name)] = pod
 	}
-	plan, err := base.Plan(reconciler.Rules{}, set(t, after))
+	plan, err := base.Plan(validation.Rules{}, set(t, after))
 	if err != nil {
 		t.Fatal(err)
 	}

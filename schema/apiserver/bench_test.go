@@ -24,6 +24,7 @@ import (
 	"github.com/evenkeel/evenkeel/schema/registry/etcd"
 	"github.com/evenkeel/evenkeel/schema/registry/etcd/embedded"
 	"github.com/evenkeel/evenkeel/schema/registry/memory"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // cpu is what this process has used: server, store and client together, so
@@ -101,7 +102,7 @@ func BenchmarkGet(b *testing.B) {
 // MiB.
 func BenchmarkNew(b *testing.B) {
 	store := memory.New()
-	regs := registry.New(store, registry.Config{Validator: rules{}})
+	regs := registry.New(store, registry.Config{Validator: validation.Rules{}})
 	heap := func() uint64 {
 		runtime.GC()
 		runtime.GC()

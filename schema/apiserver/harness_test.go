@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
@@ -29,23 +28,6 @@ import (
 	"github.com/evenkeel/evenkeel/schema/registry/memory"
 	"github.com/evenkeel/evenkeel/schema/validation"
 )
-
-// rules are Kubernetes' own.
-type rules struct{}
-
-func (rules) Default(obj schema.Object)                  { validation.Default(obj) }
-func (rules) Validate(obj schema.Object) field.ErrorList { return validation.Validate(obj) }
-func (rules) ValidateUpdate(a, b schema.Object) field.ErrorList {
-	return validation.ValidateUpdate(a, b)
-}
-
-func (rules) ValidateEphemeral(a, b *corev1.Pod) field.ErrorList {
-	return validation.ValidateEphemeral(a, b)
-}
-
-func (rules) ValidateResize(a, b *corev1.Pod) field.ErrorList {
-	return validation.ValidateResize(a, b)
-}
 
 // world is a server, what lies below it, and clients to it.
 type world struct {
@@ -73,7 +55,7 @@ func serve(t testing.TB, store registry.Store, change ...func(*apiserver.Config)
 
 func serveAt(t testing.TB, store registry.Store, addr string, change ...func(*apiserver.Config)) *world {
 	t.Helper()
-	w := &world{t: t, store: store, regs: registry.New(store, registry.Config{Validator: rules{}})}
+	w := &world{t: t, store: store, regs: registry.New(store, registry.Config{Validator: validation.Rules{}})}
 	logger := slog.New(slog.DiscardHandler)
 	if os.Getenv("LOG") != "" {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, nil))

@@ -15,15 +15,7 @@ import (
 // the pod, and a static pod can have none. The two differ in nothing else. See
 // ValidateUpdate.
 func ValidateEphemeral(pod, old *corev1.Pod) field.ErrorList {
-	if pod.ResourceVersion == "" {
-		pod = pod.DeepCopy()
-		pod.ResourceVersion = resourceVersionOf(old)
-	}
-	internal, err := internalPod(pod)
-	if err != nil {
-		return field.ErrorList{field.InternalError(nil, err)}
-	}
-	oldInternal, err := internalPod(old)
+	pod, internal, oldInternal, err := pair(pod, old)
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
@@ -31,6 +23,19 @@ func ValidateEphemeral(pod, old *corev1.Pod) field.ErrorList {
 	written := corevalidation.ValidatePodEphemeralContainersUpdate(internal, oldInternal, podOptions(internal, oldInternal))
 	declared := scheme.ValidateUpdate(ctx, declarativeOptions, pod, old, "ephemeralcontainers")
 	return enforce(ctx, written, declared)
+}
+
+// pair is a pod and what it is to replace, in Kubernetes' internal form.
+func pair(pod, old *corev1.Pod) (versioned *corev1.Pod, internal, oldInternal *core.Pod, err error) {
+	if pod.ResourceVersion == "" {
+		pod = pod.DeepCopy()
+		pod.ResourceVersion = resourceVersionOf(old)
+	}
+	if internal, err = internalPod(pod); err != nil {
+		return nil, nil, nil, err
+	}
+	oldInternal, err = internalPod(old)
+	return pod, internal, oldInternal, err
 }
 
 func internalPod(pod *corev1.Pod) (*core.Pod, error) {

@@ -12,15 +12,7 @@ import (
 // none of them be taken away, and the QoS class stays. That the pod's node can
 // do it goes without saying. See ValidateUpdate.
 func ValidateResize(pod, old *corev1.Pod) field.ErrorList {
-	if pod.ResourceVersion == "" {
-		pod = pod.DeepCopy()
-		pod.ResourceVersion = resourceVersionOf(old)
-	}
-	internal, err := internalPod(pod)
-	if err != nil {
-		return field.ErrorList{field.InternalError(nil, err)}
-	}
-	oldInternal, err := internalPod(old)
+	_, internal, oldInternal, err := pair(pod, old)
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
 	"github.com/evenkeel/evenkeel/schema/registry/memory"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // canary is part of every secret value of these tests.
@@ -73,7 +74,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 			out := &printed{}
 			logger := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			store := memory.New()
-			regs := registry.New(store, registry.Config{Validator: reconciler.Rules{}})
+			regs := registry.New(store, registry.Config{Validator: validation.Rules{}})
 			if _, err := regs.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}); err != nil {
 				t.Fatal(err)
 			}
@@ -138,7 +139,7 @@ func printAll(t *testing.T, out *printed, base *reconciler.Base, sets []*manifes
 	r := report.Report{Findings: findings}
 	if !findings.HasErrors() {
 		var err error
-		if r.Plan, err = base.Plan(reconciler.Rules{}, sets...); err != nil {
+		if r.Plan, err = base.Plan(validation.Rules{}, sets...); err != nil {
 			t.Fatal(err)
 		}
 		data, err := json.Marshal(r.Plan)

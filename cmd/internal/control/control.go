@@ -27,6 +27,7 @@ import (
 	"github.com/evenkeel/evenkeel/reconciler/controller/manager"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // Flags say what is followed and how objects are made.
@@ -129,7 +130,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	p := &plane{Config: cfg, podCIDR: podCIDR, off: off}
-	p.regs = registry.New(cfg.Store, registry.Config{Validator: reconciler.Rules{}, ServiceCIDR: serviceCIDR, ServiceAccounts: cfg.API.served()})
+	p.regs = registry.New(cfg.Store, registry.Config{Validator: validation.Rules{}, ServiceCIDR: serviceCIDR, ServiceAccounts: cfg.API.served()})
 	p.mirror = registry.NewMirror(registry.MirrorConfig{Store: cfg.Store, Logger: cfg.Logger, Skip: skipped})
 	g, ctx := errgroup.WithContext(ctx)
 	if cfg.API.served() {
@@ -185,7 +186,7 @@ func (p *plane) lead(ctx context.Context, fence registry.Guard) error {
 	g.Go(func() error { return manager.Run(ctx, controllers) })
 	g.Go(func() error {
 		return reconciler.Run(ctx, reconciler.Config{
-			Sources: p.Sources, Registries: regs, Mirror: p.mirror, Validator: reconciler.Rules{}, MaxDelete: p.MaxDelete,
+			Sources: p.Sources, Registries: regs, Mirror: p.mirror, Validator: validation.Rules{}, MaxDelete: p.MaxDelete,
 			Approve: p.Approve, Checks: NewChecks(p.mirror, p.off), Synced: p.Synced, Logger: p.Logger, Registerer: registerer,
 		})
 	})

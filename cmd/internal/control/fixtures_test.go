@@ -12,6 +12,7 @@ import (
 	"github.com/evenkeel/evenkeel/reconciler"
 	"github.com/evenkeel/evenkeel/schema/registry"
 	"github.com/evenkeel/evenkeel/schema/registry/memory"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // TestFixturesAppliedAreNoChange applies what testdata declares and plans it
@@ -41,7 +42,7 @@ func applyAndPlan(t *testing.T, snapshot manifests.Snapshot) {
 		t.Fatal(err)
 	}
 	store := memory.New()
-	regs := registry.New(store, registry.Config{Validator: reconciler.Rules{}})
+	regs := registry.New(store, registry.Config{Validator: validation.Rules{}})
 	made := map[string]bool{"": true}
 	for _, item := range sets[0].Items {
 		made[item.Key.Name] = made[item.Key.Name] || item.Key.Resource == "namespaces"
@@ -54,14 +55,14 @@ func applyAndPlan(t *testing.T, snapshot manifests.Snapshot) {
 			}
 		}
 	}
-	plan, err := live(t, store).Plan(reconciler.Rules{}, sets...)
+	plan, err := live(t, store).Plan(validation.Rules{}, sets...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := reconciler.Apply(t.Context(), regs, plan); err != nil {
 		t.Fatal(err)
 	}
-	again, err := live(t, store).Plan(reconciler.Rules{}, sets...)
+	again, err := live(t, store).Plan(validation.Rules{}, sets...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/evenkeel/evenkeel/reconciler"
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // owners says what of a write through the API is a source's to say.
@@ -40,7 +41,7 @@ func (o owners) sentences(before, updated schema.Object) []string {
 	if updated == nil {
 		return []string{fmt.Sprintf("%s owns %s; it will be made again", owned.Where(), objectName(key))}
 	}
-	fields, err := reconciler.Overruled(owned, updated, reconciler.Rules{})
+	fields, err := reconciler.Overruled(owned, updated, validation.Rules{})
 	if err != nil {
 		return nil // what cannot be compared is refused by the registries
 	}

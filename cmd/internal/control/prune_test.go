@@ -21,6 +21,7 @@ import (
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
 	"github.com/evenkeel/evenkeel/schema/registry/memory"
+	"github.com/evenkeel/evenkeel/schema/validation"
 )
 
 // place is a source on disk that a fault befalls.
@@ -101,8 +102,8 @@ func run(t *testing.T, store registry.Store, logger *slog.Logger, flags Flags, w
 	wg.Go(func() {
 		defer cancel()
 		err := reconciler.Run(ctx, reconciler.Config{
-			Sources: sources, Registries: registry.New(store, registry.Config{Validator: reconciler.Rules{}}), Mirror: mirror,
-			Validator: reconciler.Rules{}, Logger: logger, Checks: NewChecks(mirror, nil),
+			Sources: sources, Registries: registry.New(store, registry.Config{Validator: validation.Rules{}}), Mirror: mirror,
+			Validator: validation.Rules{}, Logger: logger, Checks: NewChecks(mirror, nil),
 			Synced: func(h reconciler.Head, findings manifests.Diagnostics) {
 				logger.Info("source", "head", h, "findings", findings)
 				if last = h; done(h) {
@@ -207,7 +208,7 @@ func TestNothingIsDeletedWhenASourceBreaks(t *testing.T) {
 				t.Parallel()
 				store := memory.New()
 				namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
-				if _, err := registry.New(store, registry.Config{Validator: reconciler.Rules{}}).Create(t.Context(), namespace); err != nil {
+				if _, err := registry.New(store, registry.Config{Validator: validation.Rules{}}).Create(t.Context(), namespace); err != nil {
 					t.Fatal(err)
 				}
 				p := newPlace(t, repo)

@@ -17,7 +17,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/evenkeel/evenkeel/reconciler/controller/manager"
 	"github.com/evenkeel/evenkeel/schema"
@@ -26,23 +25,6 @@ import (
 	"github.com/evenkeel/evenkeel/schema/registry/etcd/embedded"
 	"github.com/evenkeel/evenkeel/schema/validation"
 )
-
-// rules are Kubernetes' own.
-type rules struct{}
-
-func (rules) Default(obj schema.Object)                  { validation.Default(obj) }
-func (rules) Validate(obj schema.Object) field.ErrorList { return validation.Validate(obj) }
-func (rules) ValidateUpdate(updated, old schema.Object) field.ErrorList {
-	return validation.ValidateUpdate(updated, old)
-}
-
-func (rules) ValidateEphemeral(a, b *corev1.Pod) field.ErrorList {
-	return validation.ValidateEphemeral(a, b)
-}
-
-func (rules) ValidateResize(a, b *corev1.Pod) field.ErrorList {
-	return validation.ValidateResize(a, b)
-}
 
 // cluster is a real etcd with leaders on it.
 type cluster struct {
@@ -66,7 +48,7 @@ func newCluster(t testing.TB) *cluster {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	c := &cluster{t: t, ctx: ctx, store: etcd.NewStore(srv.Client())}
-	c.all = registry.New(c.store, registry.Config{Validator: rules{}})
+	c.all = registry.New(c.store, registry.Config{Validator: validation.Rules{}})
 	c.mirror = registry.NewMirror(registry.MirrorConfig{Store: c.store})
 	c.wg.Go(func() { _ = c.mirror.Run(ctx) })
 	t.Cleanup(func() {
