@@ -129,7 +129,8 @@ func (h *host) unlinkAll() {
 		links, err := netlink.LinkList()
 		for _, link := range links {
 			if name := link.Attrs().Name; name != "lo" && name != "eth0" {
-				if e := netlink.LinkDel(link); e != nil && !errors.As(e, new(netlink.LinkNotFoundError)) {
+				// The kernel is still at those of network namespaces that have gone.
+				if e := netlink.LinkDel(link); e != nil && !errors.As(e, new(netlink.LinkNotFoundError)) && !errors.Is(e, unix.ENODEV) {
 					err = errors.Join(err, e)
 				}
 			}

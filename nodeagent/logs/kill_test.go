@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // childDir, in the environment, makes the test program a keeper of logs that
@@ -211,5 +213,34 @@ func TestKilledAfterRotation(t *testing.T) {
 		if got, err := os.ReadFile(path); string(got) != want || err != nil {
 			t.Errorf("%s holds %q, %v, want %q", path, got, err, want)
 		}
+	}
+}
+
+// TestKilledAsItCompressed: a file that is there twice is read once.
+func TestKilledAsItCompressed(t *testing.T) {
+	k := newKeeper(t, rotating)
+	c := container(0)
+	s := k.open(c)
+	for i := range 30 {
+		s.write(0, line(i))
+		k.await("written", func() bool { return k.read(c, Options{Tail: 1}) == line(i) })
+	}
+	whole := k.read(c, all())
+	rotated, err := rotatedFiles(k.Path(c))
+	if err != nil || len(rotated) < 2 {
+		t.Fatalf("rotated files: %v, %v", rotated, err)
+	}
+	plain, err := os.ReadFile(rotated[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := compressOld(t.Context(), k.Path(c), time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(rotated[0], plain, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(whole, k.read(c, all())); diff != "" {
+		t.Error(diff)
 	}
 }

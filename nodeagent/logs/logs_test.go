@@ -126,6 +126,9 @@ func TestRotation(t *testing.T) {
 		}
 	}
 	whole := k.read(c, all())
+	if again, err := compressOld(t.Context(), k.Path(c), time.Now()); !again || err != nil {
+		t.Errorf("compressed at once: %v", err)
+	}
 	later := time.Now().Add(time.Minute)
 	if again, err := compressOld(t.Context(), k.Path(c), later); again || err != nil {
 		t.Fatal(again, err)
