@@ -1,20 +1,16 @@
 package e2e
 
 import (
-	"bytes"
-	"errors"
-	"io"
-	"log"
 	"net"
 	"net/http"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/evenkeel/evenkeel/testdata/images"
+	"github.com/evenkeel/evenkeel/testdata/registry"
 )
 
 // TestPullFromLoopbackRegistry runs a pod whose image only a registry has.
@@ -22,13 +18,13 @@ func TestPullFromLoopbackRegistry(t *testing.T) {
 	require(t)
 	t.Parallel()
 	s := startSite(t, false, func(r repo) { r.write("lab.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: lab}\n") })
-	address := s.startRegistry()
+	hub, address := s.startRegistry()
 	ref := address + "/team/echo:7"
 	l := laboratory{s}
 	s.repo.write("pod.yaml", barePod("pulled", ref, ""))
 	s.apply("a pod whose image is not pushed yet")
 	l.reason("pulled", "Image", ref)
-	s.pushImage(ref)
+	hub.Push(t, "team/echo", "7", buildEcho(t))
 	t.Logf("runs %v after its image was pushed", s.cluster.ready())
 	if who, err := get(s.host.ns, "http://"+l.podIP("pulled")+":8080"); err != nil || who != "pulled\n" {
 		t.Errorf("%q answers, %v", who, err)
@@ -36,14 +32,15 @@ func TestPullFromLoopbackRegistry(t *testing.T) {
 }
 
 // startRegistry serves a registry on the host's loopback until the test ends.
-func (s *site) startRegistry() (address string) {
+func (s *site) startRegistry() (hub *registry.Registry, address string) {
 	s.t.Helper()
 	var listener net.Listener
 	s.inside(s.host.ns, func() (err error) {
 		listener, err = net.Listen("tcp", "127.0.0.1:5000")
 		return err
 	})
-	server := &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0))), ReadHeaderTimeout: 10 * time.Second}
+	hub = registry.New()
+	server := &http.Server{Handler: hub, ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -53,56 +50,14 @@ func (s *site) startRegistry() (address string) {
 		_ = server.Close()
 		<-done
 	})
-	return listener.Addr().String()
+	return hub, listener.Addr().String()
 }
 
-// pushImage pushes the echo image from the host, by the OCI distribution
-// specification.
-func (s *site) pushImage(ref string) {
-	s.t.Helper()
-	img, err := images.Image(s.t.Context(), filepath.Join(root, "testdata", "echo", "src"), images.Options{})
+func buildEcho(t *testing.T) v1.Image {
+	t.Helper()
+	img, err := images.Image(t.Context(), filepath.Join(root, "testdata", "echo", "src"), images.Options{})
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	tag, err := name.NewTag(ref, name.Insecure)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	base := "http://" + tag.RegistryStr() + "/v2/" + tag.RepositoryStr()
-	config, configErr := img.RawConfigFile()
-	manifest, manifestErr := img.Manifest()
-	raw, rawErr := img.RawManifest()
-	layers, layersErr := img.Layers()
-	if err := errors.Join(configErr, manifestErr, rawErr, layersErr); err != nil {
-		s.t.Fatal(err)
-	}
-	const blob = "application/octet-stream"
-	for i, layer := range layers {
-		content, err := layer.Compressed()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.upload(http.MethodPost, base+"/blobs/uploads/?digest="+manifest.Layers[i].Digest.String(), blob, content)
-	}
-	s.upload(http.MethodPost, base+"/blobs/uploads/?digest="+manifest.Config.Digest.String(), blob, bytes.NewReader(config))
-	s.upload(http.MethodPut, base+"/manifests/"+tag.TagStr(), string(manifest.MediaType), bytes.NewReader(raw))
-}
-
-func (s *site) upload(method, target, mediaType string, body io.Reader) {
-	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), method, target, body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", mediaType)
-	uploader := client(s.host.ns)
-	uploader.Timeout = patience // layers are compressed as they are sent
-	res, err := uploader.Do(req)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusCreated {
-		s.t.Fatalf("%s %s: %s", method, target, res.Status)
-	}
+	return img
 }

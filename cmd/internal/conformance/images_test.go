@@ -92,7 +92,7 @@ func waits(container, reason string, says ...string) func(*corev1.Pod) bool {
 // who have the secret, and for nobody else (Kubernetes: "Ensure secret pulled
 // images"; NeverVerifyPreloadedImages is what all other tests' image shows).
 func pullSecrets(t *testing.T, s store) {
-	s.push(t, "private/a", "1", s.saying(t, "opened"))
+	s.Push(t, "private/a", "1", s.saying(t, "opened"))
 	const spec = "restartPolicy: Never\ncontainers: [{name: main, image: " + hub + "/private/a:1, imagePullPolicy: POLICY}]\n"
 	with := func(policy string) string { return strings.Replace(spec, "POLICY", policy, 1) }
 	s.bind(keys("open", "light"))
@@ -104,10 +104,10 @@ func pullSecrets(t *testing.T, s store) {
 	s.wantWarning(t, stranger, "Failed: ", "Failed to pull image", "imagePullSecrets")
 	never := s.pod(t, "never", with("Never"))
 	s.run(t, never, "refused", waits("main", "ErrImageNeverPull"))
-	before := len(s.seen("/private/a/blobs/"))
+	before := len(s.Seen("/private/a/blobs/"))
 	again := s.pod(t, "has-it-too", "imagePullSecrets: [{name: open}]\n"+with("Never"))
 	s.run(t, again, "ended", ended)
-	if n := len(s.seen("/private/a/blobs/")); n != before {
+	if n := len(s.Seen("/private/a/blobs/")); n != before {
 		t.Errorf("%d blobs were fetched again", n-before)
 	}
 	for _, pod := range []*corev1.Pod{stranger, never} {
@@ -117,7 +117,7 @@ func pullSecrets(t *testing.T, s store) {
 
 // accountSecrets: a pod that names no secret has those of its service account.
 func accountSecrets(t *testing.T, s store) {
-	s.push(t, "private/b", "1", s.saying(t, "opened by the account"))
+	s.Push(t, "private/b", "1", s.saying(t, "opened by the account"))
 	s.bind(keys("of-account", "light"))
 	all := registry.New(s.store, registry.Config{ServiceAccounts: true})
 	no := false
@@ -147,7 +147,7 @@ func accountSecrets(t *testing.T, s store) {
 // wrongSecret: the pod is told, is left alone for a while, and starts at once
 // when the secret is right.
 func wrongSecret(t *testing.T, s store) {
-	s.push(t, "private/c", "1", s.saying(t, "at last"))
+	s.Push(t, "private/c", "1", s.saying(t, "at last"))
 	s.bind(keys("wrong", "dark"))
 	pod := s.pod(t, "wrong-secret", "restartPolicy: Never\nimagePullSecrets: [{name: wrong}]\ncontainers: [{name: main, image: "+hub+"/private/c:1}]\n")
 	s.run(t, pod, "refused", waits("main", "ErrImagePull", "the registry does not take the credentials: check the pod's imagePullSecrets"))
@@ -165,7 +165,7 @@ func wrongSecret(t *testing.T, s store) {
 // pullPolicies: a tag that has moved is seen by Always and not by IfNotPresent,
 // and never by a digest.
 func pullPolicies(t *testing.T, s store) {
-	first := s.push(t, "lamp", "1", s.saying(t, "first"))
+	first := s.Push(t, "lamp", "1", s.saying(t, "first"))
 	ran := func(name, image, policy, says, digest string) {
 		t.Helper()
 		pod := s.pod(t, name, fmt.Sprintf("restartPolicy: Never\ncontainers: [{name: main, image: %q, imagePullPolicy: %s}]\n", image, policy))
@@ -177,7 +177,7 @@ func pullPolicies(t *testing.T, s store) {
 	}
 	const tag = hub + "/lamp:1"
 	ran("first", tag, "Always", "first", first)
-	second := s.push(t, "lamp", "1", s.saying(t, "second"))
+	second := s.Push(t, "lamp", "1", s.saying(t, "second"))
 	ran("not-moved", tag, "IfNotPresent", "first", first)
 	ran("moved", tag, "Always", "second", second)
 	ran("pinned", hub+"/lamp@"+first, "IfNotPresent", "first", first)
@@ -190,7 +190,7 @@ func pullPolicies(t *testing.T, s store) {
 // part; it is pulled with the pod's secret, and what it was it is until the pod
 // goes.
 func imageVolumes(t *testing.T, s store) {
-	s.push(t, "private/model", "1", s.tool)
+	s.Push(t, "private/model", "1", s.tool)
 	s.bind(keys("model", "light"))
 	pod := s.pod(t, "image-volumes", `
 imagePullSecrets: [{name: model}]
@@ -233,15 +233,15 @@ func parallelPulls(t *testing.T, s store) {
 	var pods []*corev1.Pod
 	for i := range 3 {
 		repository := fmt.Sprintf("parallel-%d", i)
-		s.push(t, repository, "slow", s.saying(t, repository))
+		s.Push(t, repository, "slow", s.saying(t, repository))
 		pods = append(pods, s.pod(t, repository, "restartPolicy: Never\ncontainers: [{name: main, image: "+hub+"/"+repository+":slow}]\n"))
 	}
 	s.bind(pods[0], pods[1])
-	s.until(t, func() bool { return len(s.seen("GET /v2/parallel-")) == 2 }, func() string {
-		return fmt.Sprintf("two pulls at once: %q", s.seen("/v2/parallel-"))
+	s.until(t, func() bool { return len(s.Seen("GET /v2/parallel-")) == 2 }, func() string {
+		return fmt.Sprintf("two pulls at once: %q", s.Seen("/v2/parallel-"))
 	})
 	s.run(t, pods[2], "waiting for others", waits("main", "ContainerCreating", "Pulling: waits for other pulls"))
-	if asked := s.seen("/v2/parallel-2/"); len(asked) > 0 {
+	if asked := s.Seen("/v2/parallel-2/"); len(asked) > 0 {
 		t.Errorf("three pulls at once: %q", asked)
 	}
 	goOn()
@@ -254,7 +254,7 @@ func parallelPulls(t *testing.T, s store) {
 // when the next agent comes; a pod with an image as a volume runs on meanwhile,
 // until the node is removed.
 func agentDies(t *testing.T, s store) {
-	s.push(t, "model", "1", s.tool)
+	s.Push(t, "model", "1", s.tool)
 	witness := s.pod(t, "witness", `
 volumes: [{name: m, image: {reference: `+hub+`/model:1}}]
 containers: [{name: main, image: IMAGE, args: [sleep], volumeMounts: [{name: m, mountPath: /m}]}]
@@ -269,7 +269,7 @@ containers: [{name: main, image: IMAGE, args: [sleep], volumeMounts: [{name: m, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.push(t, "large", "1", img)
+	s.Push(t, "large", "1", img)
 	blob, after := heldAt(t, img, 62)
 	goOn := s.hold(t, "/large/blobs/"+blob, after)
 	pod := s.pod(t, "large", "restartPolicy: Never\ncontainers: [{name: main, image: "+hub+"/large:1}]\n")
@@ -279,8 +279,8 @@ containers: [{name: main, image: IMAGE, args: [sleep], volumeMounts: [{name: m, 
 	s.launch()
 	s.await(t, pod, "ended", ended)
 	s.wantLog(t, pod, "main", "resumed\n")
-	if asked := s.seen("GET /v2/large/blobs/" + blob + " bytes="); len(asked) == 0 {
-		t.Errorf("the pull began anew: %q", s.seen("/large/"))
+	if asked := s.Seen("GET /v2/large/blobs/" + blob + " bytes="); len(asked) == 0 {
+		t.Errorf("the pull began anew: %q", s.Seen("/large/"))
 	}
 	if after := stable(s.await(t, witness, "known", ready)); after != before {
 		t.Errorf("the pod that ran was %s, and is %s", before, after)

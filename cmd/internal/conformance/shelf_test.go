@@ -5,22 +5,19 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
-	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evenkeel/evenkeel/testdata/registry"
 )
 
 // hub is the name by which pods know the shelf: nobody but the node's registry
@@ -30,12 +27,11 @@ const hub = "lamps.invalid"
 // shelf is a registry on loopback, behind TLS of an authority of its own. What
 // is below private/ wants a name and a password.
 type shelf struct {
-	handler http.Handler
-	server  *httptest.Server
+	*registry.Registry
+	server *httptest.Server
 
-	mu       sync.Mutex
-	requests []string
-	held     map[string]*hold // by what is in the path of a GET
+	mu   sync.Mutex
+	held map[string]*hold // by what is in the path of a GET
 }
 
 // hold stops an answer after some bytes.
@@ -46,11 +42,8 @@ type hold struct {
 
 func newShelf(t *testing.T) *shelf {
 	t.Helper()
-	s := &shelf{handler: registry.New(registry.Logger(log.New(io.Discard, "", 0))), held: map[string]*hold{}}
-	s.server = httptest.NewUnstartedServer(s)
-	s.server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.server.StartTLS()
-	t.Cleanup(s.server.Close)
+	s := &shelf{Registry: registry.New(), held: map[string]*hold{}}
+	s.server = s.ServeTLS(t, s.answer, nil)
 	return s
 }
 
@@ -72,36 +65,27 @@ func (s *shelf) configure(t *testing.T, dir string) {
 	}
 }
 
-func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *shelf) answer(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	held := s.heldAt(r)
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/v2/private/"):
+		registry.Basic(w, r, next)
+	case held != nil:
+		held.serve(w, r, s.Whole(r))
+	default:
+		next.ServeHTTP(w, r)
+	}
+}
+
+func (s *shelf) heldAt(r *http.Request) (held *hold) {
 	s.mu.Lock()
-	s.requests = append(s.requests, r.Method+" "+r.URL.Path+" "+r.Header.Get("Range"))
-	var held *hold
+	defer s.mu.Unlock()
 	for part, h := range s.held {
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, part) {
 			held = h
 		}
 	}
-	s.mu.Unlock()
-	user, password, _ := r.BasicAuth()
-	switch {
-	case strings.HasPrefix(r.URL.Path, "/v2/private/") && (user != "keeper" || password != "light"):
-		w.Header().Set("WWW-Authenticate", `Basic realm="lamps"`)
-		http.Error(w, "who are you", http.StatusUnauthorized)
-	case held != nil:
-		held.serve(w, r, s.answer(r))
-	default:
-		s.handler.ServeHTTP(w, r)
-	}
-}
-
-// answer is what the registry would send whole: it does not know the open
-// ranges with which a pull is taken up again.
-func (s *shelf) answer(r *http.Request) *httptest.ResponseRecorder {
-	whole := r.Clone(r.Context())
-	whole.Header.Del("Range")
-	answer := httptest.NewRecorder()
-	s.handler.ServeHTTP(answer, whole)
-	return answer
+	return held
 }
 
 func (h *hold) serve(w http.ResponseWriter, r *http.Request, answer *httptest.ResponseRecorder) {
@@ -136,63 +120,6 @@ func (s *shelf) hold(t *testing.T, part string, after int) (goOn func()) {
 	goOn = sync.OnceFunc(func() { close(h.goOn) })
 	t.Cleanup(goOn)
 	return goOn
-}
-
-// seen lists the requests whose line holds a text.
-func (s *shelf) seen(text string) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.requests), func(line string) bool { return !strings.Contains(line, text) })
-}
-
-// push puts an image on the shelf and returns its digest.
-func (s *shelf) push(t *testing.T, repository, tag string, img v1.Image) (digest string) {
-	t.Helper()
-	layers, err := img.Layers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, layer := range layers {
-		sum, err := layer.Digest()
-		if err != nil {
-			t.Fatal(err)
-		}
-		blob, err := layer.Compressed()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.upload(t, http.MethodPost, repository+"/blobs/uploads/?digest="+sum.String(), "application/octet-stream", blob)
-	}
-	manifest, err := img.Manifest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := img.RawConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := img.RawManifest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum, err := img.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.upload(t, http.MethodPost, repository+"/blobs/uploads/?digest="+manifest.Config.Digest.String(), "application/octet-stream", bytes.NewReader(config))
-	s.upload(t, http.MethodPut, repository+"/manifests/"+tag, string(manifest.MediaType), bytes.NewReader(raw))
-	return sum.String()
-}
-
-func (s *shelf) upload(t *testing.T, method, path, mediaType string, body io.Reader) {
-	t.Helper()
-	request := httptest.NewRequest(method, "/v2/"+path, body)
-	request.Header.Set("Content-Type", mediaType)
-	answer := httptest.NewRecorder()
-	s.handler.ServeHTTP(answer, request)
-	if answer.Code != http.StatusCreated {
-		t.Fatalf("%s %s: %d %s", method, path, answer.Code, answer.Body)
-	}
 }
 
 // keys is a pull secret for the shelf.

@@ -53,7 +53,7 @@ var walls = []wall{
 	{outside: "github.com/mdlayher", inside: []pattern{"nodeagent/network", "proxy/nftables"}},
 	{outside: "github.com/google/nftables", inside: []pattern{"nodeagent/network", "proxy/nftables"}},
 	{outside: "github.com/miekg/dns", inside: []pattern{"proxy/dns"}},
-	{outside: "github.com/google/go-containerregistry", inside: []pattern{"testdata/images"}, tests: []pattern{"nodeagent/runtime/containerd", "cmd/internal/conformance"}},
+	{outside: "github.com/google/go-containerregistry", inside: []pattern{"testdata/images", "testdata/registry"}, tests: []pattern{"nodeagent/runtime/containerd", "cmd/internal/conformance"}},
 	{outside: "github.com/spf13/cobra", inside: []pattern{"cmd/..."}},
 	{outside: "k8s.io/kubernetes", inside: []pattern{"schema/validation", "schema/apiserver/..."}},
 	{outside: "k8s.io/apiserver", inside: []pattern{"schema/apiserver/..."}},
@@ -126,9 +126,10 @@ var rooms = []room{
 }
 
 // inTests are what any test may import beside what its package may: fakes,
-// suites and stores in memory, and the images that it runs.
+// suites and stores in memory, the images that it runs, and a registry that
+// has them.
 var inTests = []pattern{
-	"schema/...", "nodeagent/runtime/fake", "proxy/proxytest", "reconciler/controller/controllertest", "testdata/images",
+	"schema/...", "nodeagent/runtime/fake", "proxy/proxytest", "reconciler/controller/controllertest", "testdata/images", "testdata/registry",
 }
 
 // Imports finds imports that go through a wall. A package that no room

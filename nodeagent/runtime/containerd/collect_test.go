@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/testdata/registry"
 )
 
 // What an image leaves when it is removed is collected, but for what a
@@ -18,9 +19,9 @@ import (
 func TestRemoveImage(t *testing.T) {
 	n := newNode(t)
 	h := newHub(t)
-	ref := refAt(h.behind(t, through))
+	ref := refAt(h.Serve(t, registry.Through))
 	tag := strings.TrimSuffix(ref, "1") + "2"
-	push(t, h.plain.URL+"/v2/lamp/tool", "2")
+	h.Push(t, "lamp/tool", "2", daemon.image)
 	if err := n.RemoveImage(t.Context(), n.theImage().ID); err != nil {
 		t.Fatal(err) // the one that newNode loaded
 	}
@@ -98,7 +99,7 @@ func (n *node) blobs() (digests []string) {
 // there for a start, or is said to be missing: a start never gets half of it.
 func TestRemovalAgainstStarts(t *testing.T) {
 	n := newNode(t)
-	ref := refAt(newHub(t).behind(t, through))
+	ref := refAt(newHub(t).Serve(t, registry.Through))
 	img, err := n.Pull(t.Context(), ref, rt.PullOptions{})
 	if err != nil {
 		t.Fatal(err)

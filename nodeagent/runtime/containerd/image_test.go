@@ -1,46 +1,31 @@
 package containerd
 
 import (
-	"bytes"
 	"compress/gzip"
 	"errors"
-	"io"
-	"log"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/testdata/images"
+	"github.com/evenkeel/evenkeel/testdata/registry"
 )
 
 func TestPull(t *testing.T) {
 	n := newNode(t)
-	var manifests atomic.Int32
-	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/manifests/") {
-			manifests.Add(1)
-		}
-		handler.ServeHTTP(w, req)
-	}))
-	defer server.Close()
-	ref := strings.TrimPrefix(server.URL, "http://") + "/lamp/tool:2"
-	push(t, server.URL+"/v2/lamp/tool", "2")
-	manifests.Store(0)
+	h := newHub(t)
+	h.Push(t, "lamp/tool", "2", daemon.image)
+	host := strings.TrimPrefix(h.Serve(t, registry.Through).URL, "http://")
+	ref := host + "/lamp/tool:2"
 	if _, err := n.Image(t.Context(), ref); !errors.Is(err, rt.ErrImageNotFound) {
 		t.Errorf("before the pull: %v", err)
 	}
@@ -53,8 +38,8 @@ func TestPull(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	if got := manifests.Load(); got > 1 {
-		t.Errorf("%d manifests fetched for 8 pulls at once", got)
+	if got := h.Seen("GET /v2/lamp/tool/manifests/"); len(got) > 1 {
+		t.Errorf("%d manifests fetched for 8 pulls at once", len(got))
 	}
 	got, err := n.Image(t.Context(), ref)
 	if err != nil {
@@ -77,7 +62,7 @@ func TestPull(t *testing.T) {
 		t.Errorf("container of a pulled image is %+v", got)
 	}
 	for name, ref := range map[string]string{
-		"not there": strings.TrimPrefix(server.URL, "http://") + "/lamp/none:1", "nobody there": "127.0.0.1:1/lamp/tool:1",
+		"not there": host + "/lamp/none:1", "nobody there": "127.0.0.1:1/lamp/tool:1",
 	} {
 		if _, err := n.Pull(t.Context(), ref, rt.PullOptions{}); !errors.Is(err, rt.ErrImagePull) || errors.Is(err, rt.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
@@ -85,62 +70,6 @@ func TestPull(t *testing.T) {
 	}
 	if _, err := n.Pull(t.Context(), "Not//Good", rt.PullOptions{}); !errors.Is(err, rt.ErrInvalidImage) {
 		t.Errorf("bad reference: %v", err)
-	}
-}
-
-// push puts the tool image into a registry.
-func push(t *testing.T, repository, tag string) {
-	t.Helper()
-	pushImage(t, daemon.image, repository, tag)
-}
-
-func pushImage(t *testing.T, img v1.Image, repository, tag string) {
-	t.Helper()
-	layers, err := img.Layers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, layer := range layers {
-		digest, err := layer.Digest()
-		if err != nil {
-			t.Fatal(err)
-		}
-		blob, err := layer.Compressed()
-		if err != nil {
-			t.Fatal(err)
-		}
-		upload(t, http.MethodPost, repository+"/blobs/uploads/?digest="+digest.String(), "application/octet-stream", blob)
-	}
-	config, err := img.RawConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	manifest, err := img.Manifest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := img.RawManifest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	upload(t, http.MethodPost, repository+"/blobs/uploads/?digest="+manifest.Config.Digest.String(), "application/octet-stream", bytes.NewReader(config))
-	upload(t, http.MethodPut, repository+"/manifests/"+tag, string(manifest.MediaType), bytes.NewReader(raw))
-}
-
-func upload(t *testing.T, method, url, mediaType string, body io.Reader) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", mediaType)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusCreated {
-		t.Fatalf("%s %s: %s", method, url, res.Status)
 	}
 }
 

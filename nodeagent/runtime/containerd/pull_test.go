@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,21 +28,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/testdata/registry"
 )
-
-func basicAuth(w http.ResponseWriter, req *http.Request, next http.Handler) {
-	if user, password, _ := req.BasicAuth(); user != "keeper" || password != "light" {
-		w.Header().Set("WWW-Authenticate", `Basic realm="lamps"`)
-		http.Error(w, "who are you", http.StatusUnauthorized)
-		return
-	}
-	next.ServeHTTP(w, req)
-}
 
 // tokenAuth is Docker's: the credentials buy a token at another address.
 func tokenAuth(w http.ResponseWriter, req *http.Request, next http.Handler) {
 	if req.URL.Path == "/token" {
-		basicAuth(w, req, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		registry.Basic(w, req, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode(map[string]any{"token": "beam", "expires_in": 60})
 		}))
 		return
@@ -59,10 +50,10 @@ func tokenAuth(w http.ResponseWriter, req *http.Request, next http.Handler) {
 func TestPullWithCredentials(t *testing.T) {
 	right := rt.Credential{Username: "keeper", Password: "light", Keys: []string{"right"}}
 	wrong := rt.Credential{Username: "keeper", Password: "dark", Keys: []string{"wrong"}}
-	for name, auth := range map[string]func(http.ResponseWriter, *http.Request, http.Handler){"basic": basicAuth, "token": tokenAuth} {
+	for name, auth := range map[string]registry.Between{"basic": registry.Basic, "token": tokenAuth} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
-			ref := refAt(newHub(t).behind(t, auth))
+			ref := refAt(newHub(t).Serve(t, auth))
 			for _, tc := range []struct {
 				name        string
 				credentials []rt.Credential
@@ -102,7 +93,7 @@ func TestPullWithCredentials(t *testing.T) {
 // authority of its own that wants a certificate from its clients.
 func TestPullFromMirror(t *testing.T) {
 	h := newHub(t)
-	mirror := h.behind(t, through, func(s *httptest.Server) { s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert} })
+	mirror := h.ServeTLS(t, registry.Through, &tls.Config{ClientAuth: tls.RequireAnyClientCert})
 	dir := t.TempDir()
 	cert := mirror.TLS.Certificates[0]
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
@@ -145,7 +136,7 @@ func writeFile(t *testing.T, path, text string) {
 func TestPullPresent(t *testing.T) {
 	n := newNode(t)
 	h := newHub(t)
-	ref := refAt(h.behind(t, through))
+	ref := refAt(h.Serve(t, registry.Through))
 	var last rt.Progress
 	for range 2 {
 		if _, err := n.Pull(t.Context(), ref, rt.PullOptions{Progress: func(p rt.Progress) {
@@ -161,7 +152,7 @@ func TestPullPresent(t *testing.T) {
 		}
 	}
 	layers, _ := daemon.image.Layers()
-	if got, want := h.seen("GET /v2/lamp/tool/blobs/"), len(layers)+1; got > want {
+	if got, want := len(h.Seen("GET /v2/lamp/tool/blobs/")), len(layers)+1; got > want {
 		t.Errorf("%d blobs fetched by two pulls, want at most %d", got, want)
 	}
 	digest, _ := daemon.image.Digest()
@@ -203,10 +194,10 @@ func TestPullBroken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
 			h := newHub(t)
-			path := h.pushLayer(t, 4<<20)
+			path := pushLayer(t, h, 4<<20)
 			var mu sync.Mutex
 			broken := true
-			server := h.behind(t, func(w http.ResponseWriter, req *http.Request, next http.Handler) {
+			server := h.Serve(t, func(w http.ResponseWriter, req *http.Request, next http.Handler) {
 				mu.Lock()
 				defer mu.Unlock()
 				if req.Method != http.MethodGet || req.URL.Path != path {
@@ -217,7 +208,7 @@ func TestPullBroken(t *testing.T) {
 				if broken && ranged {
 					panic(http.ErrAbortHandler)
 				}
-				blob := h.blob(req)
+				blob := h.Whole(req).Body.Bytes()
 				if broken {
 					tc.fault(w, blob)
 					return
@@ -231,12 +222,12 @@ func TestPullBroken(t *testing.T) {
 			mu.Lock()
 			broken = false
 			mu.Unlock()
-			before := h.seen("GET " + path + " bytes=")
+			before := len(h.Seen("GET " + path + " bytes="))
 			if _, err := n.Pull(t.Context(), refAt(server), rt.PullOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			if resumed := h.seen("GET "+path+" bytes=") > before; resumed != tc.resume {
-				t.Errorf("resumed is %v: %q", resumed, h.requests)
+			if resumed := len(h.Seen("GET "+path+" bytes=")) > before; resumed != tc.resume {
+				t.Errorf("resumed is %v: %q", resumed, h.Seen(""))
 			}
 		})
 	}
@@ -246,10 +237,10 @@ func TestPullBroken(t *testing.T) {
 func TestPullsInTurn(t *testing.T) {
 	n := newNode(t, func(c *Config) { c.MaxParallelPulls = 1 })
 	h := newHub(t)
-	push(t, h.plain.URL+"/v2/lamp/tool", "2")
+	h.Push(t, "lamp/tool", "2", daemon.image)
 	arrived, gate := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	server := h.behind(t, func(w http.ResponseWriter, req *http.Request, next http.Handler) {
+	server := h.Serve(t, func(w http.ResponseWriter, req *http.Request, next http.Handler) {
 		if strings.HasSuffix(req.URL.Path, "/manifests/1") {
 			once.Do(func() { close(arrived) })
 			<-gate
@@ -281,7 +272,7 @@ func TestPullsInTurn(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("the second pull never waited")
 	}
-	if h.seen("/manifests/2") > 0 {
+	if len(h.Seen("/manifests/2")) > 0 {
 		t.Error("two pulls at once")
 	}
 	close(gate)
@@ -313,8 +304,8 @@ func TestPullFillsDisk(t *testing.T) {
 	})
 	n := newNode(t, func(c *Config) { c.Address = address })
 	h := newHub(t)
-	h.pushLayer(t, 64<<20)
-	_, err = n.Pull(t.Context(), refAt(h.behind(t, through)), rt.PullOptions{})
+	pushLayer(t, h, 64<<20)
+	_, err = n.Pull(t.Context(), refAt(h.Serve(t, registry.Through)), rt.PullOptions{})
 	if !errors.Is(err, rt.ErrImagePull) || !errors.Is(err, rt.ErrNoSpace) || !strings.Contains(fmt.Sprint(err), "free space") {
 		t.Fatalf("got %v", err)
 	}
@@ -350,8 +341,8 @@ func TestPullBrokenLayer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pushImage(t, img, h.plain.URL+"/v2/lamp/tool", "1")
-	_, err = n.Pull(t.Context(), refAt(h.behind(t, through)), rt.PullOptions{})
+	h.Push(t, "lamp/tool", "1", img)
+	_, err = n.Pull(t.Context(), refAt(h.Serve(t, registry.Through)), rt.PullOptions{})
 	if !errors.Is(err, rt.ErrImagePull) || !strings.Contains(fmt.Sprint(err), "a layer of it is broken") {
 		t.Errorf("got %v", err)
 	}

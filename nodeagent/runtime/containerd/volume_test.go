@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/testdata/registry"
 )
 
 // An image that is mounted stays readable, and cannot be written to, when its
@@ -29,9 +30,9 @@ func TestImageMount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pushImage(t, deep, h.plain.URL+"/v2/lamp/deep", "1")
-	ref := strings.Replace(refAt(h.plain), "lamp/tool", "lamp/deep", 1)
-	for name, ref := range map[string]string{"of one layer": refAt(h.plain), "of two": ref} {
+	h.Push(t, "lamp/deep", "1", deep)
+	flat := refAt(h.Serve(t, registry.Through))
+	for name, ref := range map[string]string{"of one layer": flat, "of two": strings.Replace(flat, "lamp/tool", "lamp/deep", 1)} {
 		t.Run(name, func(t *testing.T) {
 			target := filepath.Join(t.TempDir(), "target")
 			if err := os.Mkdir(target, 0o755); err != nil {
