@@ -131,6 +131,16 @@ func (k *allocations) take(pod *corev1.Pod, final bool) (given *corev1.Pod, bega
 	return m.given, began
 }
 
+// given is a pod with what it has been given.
+func (k *allocations) given(pod *corev1.Pod) *corev1.Pod {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if m := k.pods[string(pod.UID)]; m != nil {
+		return m.Allocated.in(pod)
+	}
+	return pod
+}
+
 // ofLocked finds a pod's record; what it asks for when it is first seen it has.
 func (k *allocations) ofLocked(pod *corev1.Pod) *allotment {
 	uid := string(pod.UID)

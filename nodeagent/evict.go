@@ -170,6 +170,7 @@ func (e *evictor) holdToLimits(ctx context.Context, separate bool) (evicted []st
 }
 
 // measure measures pods of which something runs: only those can be evicted.
+// What they were given counts, not what they wait for.
 func (e *evictor) measure(ctx context.Context, wanted func(*corev1.Pod) bool) []pressure.Pod {
 	var out []pressure.Pod
 	for _, pod := range e.agent.livePods() {
@@ -182,7 +183,7 @@ func (e *evictor) measure(ctx context.Context, wanted func(*corev1.Pod) bool) []
 		if err != nil {
 			e.agent.cfg.Logger.Warn("pod not measured", "pod", nameOf(pod), "error", err)
 		}
-		out = append(out, pressure.Pod{Pod: pod, Usage: usage})
+		out = append(out, pressure.Pod{Pod: e.agent.allocations.given(pod), Usage: usage})
 	}
 	return out
 }

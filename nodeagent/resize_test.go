@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/evenkeel/evenkeel/nodeagent/images"
+	"github.com/evenkeel/evenkeel/nodeagent/pressure"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 )
 
@@ -275,6 +277,24 @@ func TestResizeEndsWithPod(t *testing.T) {
 		if all := strings.Join(w.events(pod), "\n"); strings.Contains(all, "ResizeStarted") {
 			t.Error(all)
 		}
+	})
+}
+
+// TestResizeDoesNotShield: under pressure a pod counts with what it was given,
+// not with what it waits for.
+func TestResizeDoesNotShield(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.withEviction("memory.available<100Mi", images.Thresholds{})
+		modest, greedy := podNamed("modest", "64Mi"), podNamed("greedy", "100Mi")
+		w.meter.uses("modest", pressure.Usage{Memory: 60 << 20})
+		w.meter.uses("greedy", pressure.Usage{Memory: 500 << 20, Containers: map[string]pressure.ContainerUsage{"main": {Memory: 500 << 20}}})
+		w.meter.say(available(pressure.MemoryAvailable, 50<<20))
+		w.start()
+		w.bind(modest, greedy)
+		w.bind(modest, podNamed("greedy", "5Gi"))
+		w.pass(15 * time.Second)
+		w.wantEvicted(greedy, "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. "+
+			"Container main was using 500Mi, request is 100Mi, has larger consumption of memory. ", true)
 	})
 }
 
