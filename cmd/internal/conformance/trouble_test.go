@@ -61,6 +61,7 @@ containers:
 		}
 	})
 	t.Run("disk full", func(t *testing.T) { diskFull(t, w) })
+	t.Run("agent restarted", func(t *testing.T) { agentRestarted(t, w) })
 	after := w.await(t, witness, "known", func(*corev1.Pod) bool { return true })
 	if diff := cmp.Diff(before, stable(after)); diff != "" {
 		t.Errorf("a pod that has nothing to do with it (-before +after):\n%s", diff)

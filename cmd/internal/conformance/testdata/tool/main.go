@@ -160,6 +160,14 @@ func run(name string, args []string) error {
 			fmt.Printf("line %d %s\n", n, strings.Repeat("x", 100))
 			time.Sleep(time.Millisecond)
 		}
+	case "refuse": // to end, but say that it was told to
+		stop := make(chan os.Signal, 1)
+		signal.Notify(stop, syscall.SIGTERM)
+		go func() {
+			for range stop {
+				fmt.Println("told to end")
+			}
+		}()
 	case "link":
 		return os.Symlink(args[0], args[1])
 	case "serve-tls":
