@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,10 @@ var daemon struct {
 }
 
 const toolRef = "evenkeel.io/tool:1"
+
+// The first thread is kept for TestMain: some tests change the namespaces of
+// their thread, and those that /proc/self shows are the first one's.
+func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
