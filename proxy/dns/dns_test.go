@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -162,6 +164,9 @@ func start(t *testing.T, cfg Config) string {
 		cfg.Listen = []string{"127.0.0.1:0"}
 	}
 	s, err := New(cfg)
+	for tries := 0; tries < 10 && errors.Is(err, syscall.EADDRINUSE); tries++ { // a port free for UDP need not be for TCP
+		s, err = New(cfg)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
