@@ -77,6 +77,8 @@ func (m *Manager) openTailer(c Container, dir string, found bool) (t *tailer, er
 }
 
 func (t *tailer) paths() Spools {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	p := Spools{Stdout: t.spools[0].path}
 	if t.spools[1] != nil {
 		p.Stderr = t.spools[1].path
