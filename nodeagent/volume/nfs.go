@@ -19,6 +19,8 @@ const (
 	nfsMountTime   = 30 * time.Second
 	nfsUnmountTime = 10 * time.Second
 	nfsAnswerTime  = 3 * time.Second
+	// killTime is what a killed program has to end.
+	killTime = 2 * time.Second
 )
 
 // nfsShare is what is mounted from an NFS server.
@@ -52,6 +54,9 @@ func shareOf(source *corev1.NFSVolumeSource) nfsShare {
 // mountNFS mounts a share on a directory that it makes, unless one is mounted
 // there.
 func mountNFS(ctx context.Context, dir string, share nfsShare) error {
+	if strings.HasPrefix(share.server, "-") { // mount(8) would take it for an option, such as another fstab
+		return fmt.Errorf("nfs %s:%s: the name of a server does not begin with -", share.server, share.path)
+	}
 	points, err := mountPoints(dir)
 	if err != nil || len(points) > 0 {
 		return err
@@ -66,13 +71,30 @@ func mountNFS(ctx context.Context, dir string, share nfsShare) error {
 	return errors.Join(fmt.Errorf("nfs %s:%s: %s%w", share.server, share.path, nfsAdvice(output, err, hasNFSHelper()), err), unmountBelow(dir))
 }
 
-// command runs a program for at most some time. Its output is the error.
+// command runs a program for at most some time. Its output is the error. One
+// that the kernel does not even let end when it is killed, because it waits for
+// a server that has its request, is left behind.
 func command(ctx context.Context, limit time.Duration, name string, args ...string) (output string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.WaitDelay = time.Second // for children that hold its output
-	out, err := cmd.CombinedOutput()
+	cmd.WaitDelay = killTime / 2 // for children that hold its output
+	var out []byte
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		out, err = cmd.CombinedOutput()
+		ended <- err
+	}()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		select {
+		case err = <-ended:
+		case <-time.After(killTime):
+			return "", fmt.Errorf("%s: not done after %v, and cannot be killed: %w", name, limit, ctx.Err())
+		}
+	}
 	output = strings.TrimSpace(string(out))
 	switch {
 	case err == nil:

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -88,6 +89,10 @@ func TestNFSFails(t *testing.T) {
 	_, err := m.Prepare(t.Context(), pod, refs{})
 	if err == nil || !strings.Contains(err.Error(), "access denied") {
 		t.Errorf("got %v", err)
+	}
+	option := corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "--fstab=/tmp/of-a-pod", Path: "/films"}}
+	if _, err = m.Prepare(t.Context(), podWith(volumeOf("films", option)), refs{}); err == nil || !strings.Contains(err.Error(), "does not begin with -") {
+		t.Errorf("an option as a server: %v", err)
 	}
 	_, err = m.Prepare(t.Context(), podWith(volumeOf("films", corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "films"}})),
 		nfsClaim(func(v *corev1.PersistentVolume) {
@@ -180,5 +185,57 @@ func TestDeadServer(t *testing.T) {
 				t.Errorf("took %v", took)
 			}
 		})
+	}
+}
+
+// answerInit lets a file system begin, of which nothing else is answered.
+func answerInit(t *testing.T, device int) {
+	t.Helper()
+	request := make([]byte, 1<<17)
+	if _, err := unix.Read(device, request); err != nil {
+		t.Fatal(err)
+	}
+	const header, body = 16, 64 // fuse_out_header, fuse_init_out
+	answer := binary.NativeEndian.AppendUint32(nil, header+body)
+	answer = binary.NativeEndian.AppendUint32(answer, 0)
+	answer = append(answer, request[8:16]...) // to this request
+	for _, field := range []uint32{7, 31, 0, 0, 0, 4096} {
+		answer = binary.NativeEndian.AppendUint32(answer, field)
+	}
+	if _, err := unix.Write(device, append(answer, make([]byte, header+body-len(answer))...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A program that waits for a server that has its request cannot be killed. It
+// is given up all the same.
+func TestCommandThatCannotBeKilled(t *testing.T) {
+	m := newManager(t)
+	dir := m.Dir("uid-1", "films")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	device, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skip("there is no file system here that does not answer: ", err)
+	}
+	if err := unix.Mount("dead", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", device)); err != nil {
+		t.Fatal(err)
+	}
+	answerInit(t, device)
+	taken := make(chan error, 1)
+	go func() {
+		_, err := unix.Read(device, make([]byte, 1<<17))
+		taken <- err
+	}()
+	_, err = command(t.Context(), 200*time.Millisecond, "stat", "-f", dir)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "cannot be killed") {
+		t.Errorf("got %v", err)
+	}
+	if err := <-taken; err != nil {
+		t.Errorf("the request: %v", err)
+	}
+	if err := errors.Join(unix.Close(device), m.Remove("uid-1")); err != nil {
+		t.Error(err)
 	}
 }
