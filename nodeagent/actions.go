@@ -223,10 +223,11 @@ func (w *worker) teardown(ctx context.Context) error {
 	if err := w.agent.cfg.Network.Teardown(ctx, w.uid); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
-	w.sandbox, w.prepared, w.tornDown = nil, nil, true
+	w.sandbox, w.prepared = nil, nil
 	if err := w.letGo(ctx); err != nil {
 		return err
 	}
+	w.tornDown = true
 	if bound := w.agent.bindings.pod(w.uid); bound != nil && bound.DeletionTimestamp == nil {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -68,8 +69,9 @@ func TestImageVolumeOfEndedPod(t *testing.T) {
 		if n := len(w.runtime.Mounted()); n != 1 {
 			t.Errorf("%d images mounted", n)
 		}
+		w.runtime.FailNext("ReleaseImages", errors.New("containerd is away"))
 		w.exit(pod, "main", 0)
-		w.pass(time.Second)
+		w.pass(10 * time.Second)
 		w.wantState(pod, "Succeeded main=Completed,0")
 		if left := w.runtime.Mounted(); len(left) > 0 {
 			t.Errorf("left after its end: %v", left)
