@@ -59,11 +59,14 @@ func (m maker) dirty(changed schema.Key) []schema.Key {
 		return nil
 	}
 	var out []schema.Key
-	for _, pod := range registry.ListOf[*corev1.Pod](mirror, schema.Pods, changed.Namespace) {
-		if slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
-			return isEphemeral(v) && ephemeral.VolumeClaimName(pod, &v) == changed.Name
-		}) {
-			out = append(out, schema.KeyOf(pod))
+	for i, c := range changed.Name { // its name is that of a pod and that of a volume
+		if c != '-' {
+			continue
+		}
+		key := schema.Pods.Key(changed.Namespace, changed.Name[:i])
+		pod, ok := mirror.Get(key).(*corev1.Pod)
+		if ok && slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return isEphemeral(v) && v.Name == changed.Name[i+1:] }) {
+			out = append(out, key)
 		}
 	}
 	return out
