@@ -2,26 +2,19 @@ package server
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -32,6 +25,7 @@ import (
 
 	"github.com/evenkeel/evenkeel/nodeagent/logs"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/nodeagent/server/servertest"
 )
 
 // A connection of spdystream that both ends close lingers for a second.
@@ -39,64 +33,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/moby/spdystream.(*Connection).shutdown"))
 }
 
-// authority signs certificates.
-type authority struct {
-	t    *testing.T
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{t: t, key: newKey(t)}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func (a *authority) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-}
-
-// client signs a certificate of an organisation.
-func (a *authority) client(organisation string) (cert, key []byte) {
-	a.t.Helper()
-	private := newKey(a.t)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "x", Organization: []string{organisation}},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, private.Public(), a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	encoded, err := x509.MarshalECPrivateKey(private)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded})
-}
-
 // site is a server over fakes, and a client of it.
 type site struct {
 	*Server
 	t          *testing.T
-	ca         *authority
+	ca         *servertest.Authority
 	mu         sync.Mutex
 	trust      []byte
 	pods       fakePods
@@ -107,8 +48,8 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, ca: newAuthority(t), logs: fakeLogs{ended: make(chan struct{})}}
-	s.trusts(s.ca.pem())
+	s := &site{t: t, ca: servertest.NewAuthority(t), logs: fakeLogs{ended: make(chan struct{})}}
+	s.trusts(s.ca.PEM())
 	s.pods = fakePods{"main": {Running: true, StdinOnce: true, Log: logs.Container{ID: "c1", Pod: "web", Name: "main"}}, "ended": {Log: logs.Container{ID: "c0", Name: "ended"}}}
 	s.containers.inputs = map[string]*input{"c1": {}}
 	var err error
@@ -141,10 +82,7 @@ func (s *site) trusts(pem []byte) {
 func (s *site) url(path string) string { return fmt.Sprintf("https://127.0.0.1:%d%s", s.Port(), path) }
 
 // config is how the API's client is set up.
-func (s *site) config() *rest.Config {
-	cert, key := s.ca.client(Organisation)
-	return &rest.Config{Host: s.url(""), TLSClientConfig: rest.TLSClientConfig{Insecure: true, CertData: cert, KeyData: key}}
-}
+func (s *site) config() *rest.Config { return s.ca.Config(Organisation, s.Port()) }
 
 // get asks with a certificate, or without, and pins the server's.
 func (s *site) get(path string, cert, key []byte) (int, string) {

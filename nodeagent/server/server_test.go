@@ -6,27 +6,23 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
-	"k8s.io/client-go/transport/spdy"
 
 	"github.com/evenkeel/evenkeel/nodeagent/logs"
+	"github.com/evenkeel/evenkeel/nodeagent/server/servertest"
 )
 
 func TestWhoMayAsk(t *testing.T) {
 	s := newSite(t)
-	api, apiKey := s.ca.client(Organisation)
-	person, personKey := s.ca.client("system:masters")
-	stranger, strangerKey := newAuthority(t).client(Organisation)
+	api, apiKey := s.ca.Client(Organisation)
+	person, personKey := s.ca.Client("system:masters")
+	stranger, strangerKey := servertest.NewAuthority(t).Client(Organisation)
 	for name, test := range map[string]struct {
 		path      string
 		cert, key []byte
@@ -48,12 +44,12 @@ func TestWhoMayAsk(t *testing.T) {
 	if code, _ := s.get("/pods", api, apiKey); code != 401 {
 		t.Errorf("before an authority is known: %d", code)
 	}
-	other := newAuthority(t)
-	s.trusts(other.pem())
+	other := servertest.NewAuthority(t)
+	s.trusts(other.PEM())
 	if code, _ := s.get("/pods", api, apiKey); code != 401 {
 		t.Errorf("by an authority that was replaced: %d", code)
 	}
-	cert, key := other.client(Organisation)
+	cert, key := other.Client(Organisation)
 	if code, _ := s.get("/pods", cert, key); code != 200 {
 		t.Errorf("by the new authority: %d", code)
 	}
@@ -61,7 +57,7 @@ func TestWhoMayAsk(t *testing.T) {
 
 func TestAnswers(t *testing.T) {
 	s := newSite(t)
-	cert, key := s.ca.client(Organisation)
+	cert, key := s.ca.Client(Organisation)
 	for path, want := range map[string]string{
 		"/pods":                           `200 {"metadata":{},"items":[{"metadata":{"name":"web"},`,
 		"/stats/summary":                  `200 {"node":{"nodeName":"n1","startTime":null,"cpu":{"time":null,"usageNanoCores":5},"fs":`,
@@ -93,30 +89,11 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// executor is client-go's, as kubectl uses it.
-func (s *site) executor(path string, query url.Values) remotecommand.Executor {
-	s.t.Helper()
-	u, err := url.Parse(s.url(path))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	u.RawQuery = query.Encode()
-	e, err := remotecommand.NewSPDYExecutor(s.config(), "POST", u)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return e
-}
-
 func TestExec(t *testing.T) {
 	s := newSite(t)
 	run := func(query string, o remotecommand.StreamOptions) error {
 		t.Helper()
-		values, err := url.ParseQuery(query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s.executor("/exec/default/web/main", values).StreamWithContext(t.Context(), o)
+		return servertest.Executor(t, s.config(), "/exec/default/web/main?"+query).StreamWithContext(t.Context(), o)
 	}
 	var out, bad bytes.Buffer
 	text := strings.Repeat("all of it\n", 100_000)
@@ -159,10 +136,8 @@ func TestClientGone(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		r, w := io.Pipe()
 		done := make(chan error, 1)
-		go func() {
-			done <- s.executor("/exec/default/web/main", url.Values{"command": {"hang"}, "output": {"1"}}).
-				StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: w})
-		}()
+		hang := servertest.Executor(t, s.config(), "/exec/default/web/main?command=hang&output=1")
+		go func() { done <- hang.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: w}) }()
 		if _, err := io.ReadFull(r, make([]byte, len("hanging"))); err != nil {
 			t.Fatal(err)
 		}
@@ -197,9 +172,9 @@ func TestAttach(t *testing.T) {
 	s := newSite(t)
 	var out bytes.Buffer
 	done := make(chan error, 1)
+	attach := servertest.Executor(t, s.config(), "/attach/default/web/main?input=1&output=1")
 	go func() {
-		done <- s.executor("/attach/default/web/main", url.Values{"input": {"1"}, "output": {"1"}}).
-			StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdin: strings.NewReader("typed"), Stdout: &out})
+		done <- attach.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdin: strings.NewReader("typed"), Stdout: &out})
 	}()
 	in := s.containers.inputs["c1"]
 	await(t, "typed, and its end", func() bool { in.mu.Lock(); defer in.mu.Unlock(); return string(in.data) == "typed" && in.closed })
@@ -226,30 +201,9 @@ func TestPortForward(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	port := echo.Addr().(*net.TCPAddr).Port
-	transport, upgrader, err := spdy.RoundTripperFor(s.config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := url.Parse(s.url("/portForward/default/web"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop, ready := make(chan struct{}), make(chan struct{})
-	dialer := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, "POST", u)
-	forward, err := portforward.New(dialer, []string{"0:" + strconv.Itoa(port)}, stop, ready, io.Discard, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- forward.ForwardPorts() }()
-	<-ready
-	ports, err := forward.GetPorts()
-	if err != nil {
-		t.Fatal(err)
-	}
+	address := servertest.Forward(t, s.config(), "/portForward/default/web", echo.Addr().(*net.TCPAddr).Port)
 	for range 3 {
-		conn, err := net.Dial("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), ports[0].Local).String())
+		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,10 +213,6 @@ func TestPortForward(t *testing.T) {
 			t.Errorf("got %q, %v", got, err)
 		}
 		_ = conn.Close()
-	}
-	close(stop)
-	if err := <-done; err != nil {
-		t.Error(err)
 	}
 }
 

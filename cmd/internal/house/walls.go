@@ -57,7 +57,7 @@ var walls = []wall{
 	{outside: "github.com/spf13/cobra", inside: []pattern{"cmd/..."}},
 	{outside: "k8s.io/kubernetes", inside: []pattern{"schema/validation", "schema/apiserver/..."}},
 	{outside: "k8s.io/apiserver", inside: []pattern{"schema/apiserver/..."}},
-	{outside: "k8s.io/client-go", inside: []pattern{"schema/apiserver/..."}, tests: []pattern{"cmd/internal/node", "nodeagent/server"}},
+	{outside: "k8s.io/client-go", inside: []pattern{"schema/apiserver/...", "nodeagent/server/servertest"}, tests: []pattern{"cmd/internal/node", "nodeagent/server"}},
 	{outside: "k8s.io/cri-streaming", inside: []pattern{"nodeagent/server"}, tests: []pattern{"schema/apiserver"}},
 	{outside: "k8s.io/kubelet", inside: []pattern{"nodeagent/server", "nodeagent/stats", "schema/apiserver/..."}},
 	{outside: "github.com/rogpeppe/go-internal", tests: []pattern{"..."}},
@@ -129,7 +129,7 @@ var rooms = []room{
 // suites and stores in memory, the images that it runs, and a registry that
 // has them.
 var inTests = []pattern{
-	"schema/...", "nodeagent/runtime/fake", "proxy/proxytest", "reconciler/controller/controllertest", "testdata/images", "testdata/registry",
+	"schema/...", "nodeagent/runtime/fake", "nodeagent/server/servertest", "proxy/proxytest", "reconciler/controller/controllertest", "testdata/images", "testdata/registry",
 }
 
 // Imports finds imports that go through a wall. A package that no room

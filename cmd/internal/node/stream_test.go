@@ -3,20 +3,10 @@ package node
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,13 +19,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
-	"k8s.io/client-go/transport/spdy"
 
 	"github.com/evenkeel/evenkeel/nodeagent/logs"
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/nodeagent/server"
+	"github.com/evenkeel/evenkeel/nodeagent/server/servertest"
 	"github.com/evenkeel/evenkeel/nodeagent/stats"
 )
 
@@ -54,26 +43,9 @@ func (r *runs) List() *corev1.PodList                        { return &corev1.Po
 // serve runs the node's server over a bench, and returns how to reach it.
 func (b *bench) serve(pods *runs, collector *stats.Collector) *rest.Config {
 	b.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "x", Organization: []string{server.Organisation}}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	encoded, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	ca := servertest.NewAuthority(b.t)
 	s, err := server.New(server.Config{
-		Node: b.name, NodeIP: netip.MustParseAddr("127.0.0.1"), Address: "127.0.0.1:0", Trust: func() []byte { return cert },
+		Node: b.name, NodeIP: netip.MustParseAddr("127.0.0.1"), Address: "127.0.0.1:0", Trust: ca.PEM,
 		Pods: pods, Containers: b.runtime, Logs: b.logs, Stats: collector, Gatherer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -87,26 +59,15 @@ func (b *bench) serve(pods *runs, collector *stats.Collector) *rest.Config {
 		}
 	})
 	b.t.Cleanup(func() { cancel(); running.Wait() })
-	return &rest.Config{
-		Host:            fmt.Sprintf("https://127.0.0.1:%d", s.Port()),
-		TLSClientConfig: rest.TLSClientConfig{Insecure: true, CertData: cert, KeyData: pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded})},
-	}
+	return ca.Config(server.Organisation, s.Port())
 }
 
 // stream runs what kubectl does for exec and attach.
 func stream(t *testing.T, cfg *rest.Config, path string, o remotecommand.StreamOptions) error {
 	t.Helper()
-	u, err := url.Parse(cfg.Host + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := remotecommand.NewSPDYExecutor(cfg, "POST", u)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	return e.StreamWithContext(ctx, o)
+	return servertest.Executor(t, cfg, path).StreamWithContext(ctx, o)
 }
 
 func (b *bench) collector() *stats.Collector {
@@ -219,27 +180,7 @@ func TestPortForwardToContainer(t *testing.T) {
 	c := b.start("main", func(c *rt.Container) { c.Namespaces.Net = netns }, "serve", "127.0.0.1:7070")
 	b.says(c, "serving")
 	cfg := b.serve(&runs{netns: netns}, b.collector())
-	transport, upgrader, err := spdy.RoundTripperFor(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := url.Parse(cfg.Host + "/portForward/default/p")
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop, ready := make(chan struct{}), make(chan struct{})
-	forward, err := portforward.New(spdy.NewDialer(upgrader, &http.Client{Transport: transport}, "POST", u), []string{"0:7070"}, stop, ready, io.Discard, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- forward.ForwardPorts() }()
-	<-ready
-	ports, err := forward.GetPorts()
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[0].Local))
+	conn, err := net.Dial("tcp", servertest.Forward(t, cfg, "/portForward/default/p", 7070))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,10 +190,6 @@ func TestPortForwardToContainer(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	_ = conn.Close()
-	close(stop)
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
 }
 
 func TestStatsOfContainer(t *testing.T) {
