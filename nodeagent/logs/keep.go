@@ -1,10 +1,12 @@
 package logs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -92,7 +94,9 @@ func (t *tailer) isLeft() bool {
 }
 
 // pipesOf are the pipes that are a container's outputs, as the files by which
-// its first process knows them; "" for what is none.
+// its first process knows them; "" for what is none. Its shim, which is its
+// parent, has them open too: a pipe that it has not is one of the container's
+// own, which is nobody else's to read.
 func pipesOf(c Container, pid int) (pipes [2]string, err error) {
 	if pid == 0 {
 		return pipes, fmt.Errorf("log of container %s: %w", c.ID, ErrNoProcess)
@@ -101,11 +105,31 @@ func pipesOf(c Container, pid int) (pipes [2]string, err error) {
 	for i := range pipes {
 		path := filepath.Join("/proc", strconv.Itoa(pid), "fd", strconv.Itoa(i+1))
 		name, err := os.Readlink(path)
-		if err == nil && strings.HasPrefix(name, "pipe:") && (i == 0 || name != names[0]) {
+		if err == nil && strings.HasPrefix(name, "pipe:") && (i == 0 || name != names[0]) && hasOpen(parentOf(pid), name) {
 			pipes[i], names[i] = path, name
 		}
 	}
 	return pipes, nil
+}
+
+// parentOf is the number of a process's parent; 0 if there is no such process.
+func parentOf(pid int) int {
+	stat, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	_, rest, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" ")) // its name may have anything in it
+	var state string
+	var parent int
+	_, _ = fmt.Sscan(string(rest), &state, &parent)
+	return parent
+}
+
+// hasOpen reports whether a process has a file of that name open.
+func hasOpen(pid int, name string) bool {
+	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	files, err := os.ReadDir(dir)
+	return err == nil && slices.ContainsFunc(files, func(f os.DirEntry) bool {
+		target, err := os.Readlink(filepath.Join(dir, f.Name()))
+		return err == nil && target == name
+	})
 }
 
 // openPipe opens a container's pipe for reading, beside its shim, which has it

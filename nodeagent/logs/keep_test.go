@@ -125,6 +125,45 @@ func TestKeepAStranger(t *testing.T) {
 	}
 }
 
+// TestKeepNoPipeOfItsOwn: a container that has put a pipe of its own in the
+// place of its output, to a process that reads it, is not robbed of it.
+func TestKeepNoPipeOfItsOwn(t *testing.T) {
+	k := newKeeper(t)
+	first := exec.CommandContext(t.Context(), "cat")
+	in, err := first.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var heard strings.Builder
+	reader := exec.CommandContext(t.Context(), "cat")
+	first.Stdout, first.Stderr, reader.Stdin, reader.Stdout = w, w, r, &heard
+	if err := errors.Join(first.Start(), reader.Start(), r.Close(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	c := container(0)
+	c.ID = "/" // the test's own cgroup has no better name
+	k.open(c).close()
+	k.ended(c)
+	if err := k.Keep(c, first.Process.Pid); err != nil {
+		t.Error(err)
+	}
+	if k.find(c) != nil {
+		t.Error("the container's own pipe is read")
+	}
+	_, err = io.WriteString(in, "to the reader\n")
+	if err := errors.Join(err, in.Close(), first.Wait(), reader.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	k.ended(c)
+	if got := heard.String(); got != "to the reader\n" {
+		t.Errorf("the reader heard %q", got)
+	}
+}
+
 // full is a disk that has room for some bytes.
 type full struct {
 	strings.Builder
