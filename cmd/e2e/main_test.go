@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/evenkeel/evenkeel/testdata/images"
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 // root is the project's directory, seen from this package.
@@ -65,12 +66,8 @@ func missing() error {
 // has to run, else as skipped.
 func require(t *testing.T) {
 	t.Helper()
-	switch err := missing(); {
-	case err == nil:
-	case os.Getenv("CI") == "true":
-		t.Fatalf("cannot run: %v", err)
-	default:
-		t.Skipf("cannot run: %v", err)
+	if err := missing(); err != nil {
+		requires.Unmet(t, "cannot run: "+err.Error())
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 const many = 10_000
@@ -16,9 +17,7 @@ const many = 10_000
 // BenchmarkColdAndWarm reads 10,000 config maps in as many files of a bare
 // repository, first with nothing known, then after a commit to one of them.
 func BenchmarkColdAndWarm(b *testing.B) {
-	if _, err := exec.LookPath("git"); err != nil {
-		b.Skip("git is not installed")
-	}
+	requires.Programs(b, "git")
 	dir := b.TempDir()
 	run := func(args ...string) {
 		cmd := exec.Command("git", append([]string{"-c", "gc.auto=0", "-c", "maintenance.auto=false"}, args...)...)

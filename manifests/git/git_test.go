@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,12 +31,7 @@ type work struct {
 
 func newWork(t *testing.T) *work {
 	t.Helper()
-	if _, err := exec.LookPath("git"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("git is not installed")
-		}
-		t.Skip("git is not installed")
-	}
+	requires.Programs(t, "git")
 	w := &work{t: t, dir: t.TempDir()}
 	w.git("init", "-q", "-b", "main")
 	return w

@@ -19,19 +19,6 @@ import (
 
 const patience = 5 * time.Second
 
-// needRoot skips a test that cannot make namespaces, or fails it where every
-// test must run.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("needs root")
-	}
-	t.Skip("needs root")
-}
-
 // newNetNS makes a network namespace with lo up, gone at the end of the test.
 func newNetNS(t *testing.T) netns.NsHandle {
 	t.Helper()

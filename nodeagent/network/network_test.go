@@ -17,6 +17,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 var compareIPs = cmpopts.EquateComparable(netip.Addr{})
@@ -29,7 +31,7 @@ type world struct {
 
 func newWorld(t *testing.T) world {
 	t.Helper()
-	needRoot(t)
+	requires.Root(t)
 	w := world{node: newNetNS(t), outside: newNetNS(t)}
 	wire(t, w.node, "up0", "192.0.2.10/24", w.outside, "up0", "192.0.2.1/24")
 	addDefaultRoute(t, w.node, "192.0.2.1")
@@ -288,12 +290,7 @@ func TestSetupAtOnce(t *testing.T) {
 
 // TestListable wants the nft program to understand our table.
 func TestListable(t *testing.T) {
-	if _, err := exec.LookPath("nft"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("nft is not installed: apt-get install nftables")
-		}
-		t.Skip("nft is not installed")
-	}
+	requires.Programs(t, "nft")
 	w := newWorld(t)
 	n := newNode(t, w.node, w.cfg)
 	setup(t, n, Pod{UID: "a", Name: "a", HostPorts: []PortMapping{{HostPort: 8080, ContainerPort: 80}}})

@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 // host is a node of a small cluster.
@@ -92,7 +94,7 @@ func bridge(t *testing.T, addrs map[string]netns.NsHandle) {
 }
 
 func TestPeersOnOneLink(t *testing.T) {
-	needRoot(t)
+	requires.Root(t)
 	a, b, c := newNetNS(t), newNetNS(t), newNetNS(t)
 	bridge(t, map[string]netns.NsHandle{"192.0.2.1": a, "192.0.2.2": b, "192.0.2.3": c})
 	hosts := []host{
@@ -116,7 +118,7 @@ func TestPeersOnOneLink(t *testing.T) {
 }
 
 func TestPeersBehindARouter(t *testing.T) {
-	needRoot(t)
+	requires.Root(t)
 	a, b, router := newNetNS(t), newNetNS(t), newNetNS(t)
 	wire(t, a, "up0", "192.0.2.1/24", router, "a", "192.0.2.254/24")
 	wire(t, b, "up0", "198.51.100.1/24", router, "b", "198.51.100.254/24")

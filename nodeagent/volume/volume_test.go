@@ -16,6 +16,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 type refs struct {
@@ -40,12 +42,7 @@ func ptr[T any](v T) *T { return &v }
 
 func newManager(t *testing.T) *Manager {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
+	requires.Root(t)
 	m, err := New(Config{Dir: filepath.Join(t.TempDir(), "pods"), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/evenkeel/evenkeel/proxy/thread"
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 const patience = 5 * time.Second
@@ -40,12 +41,7 @@ type World struct {
 // test without root, or fails it where CI is set.
 func NewWorld(t *testing.T) World {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
+	requires.Root(t)
 	w := World{Node: newNetNS(t), Outside: newNetNS(t), Pod1: newNetNS(t), Pod2: newNetNS(t), Remote: newNetNS(t)}
 	wire(t, w.Node, "up0", NodeIP+"/24", w.Outside, OutsideIP+"/24")
 	wire(t, w.Node, "pod1", "10.9.1.1/24", w.Pod1, Pod1IP+"/24")

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +29,7 @@ import (
 	"github.com/evenkeel/evenkeel/schema/registry/memory"
 	"github.com/evenkeel/evenkeel/schema/validation"
 	"github.com/evenkeel/evenkeel/testdata/images"
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 const (
@@ -130,22 +130,8 @@ func (w *world) launch() {
 
 func need(t *testing.T) {
 	t.Helper()
-	why := ""
-	if os.Geteuid() != 0 {
-		why = "needs root"
-	}
-	for _, program := range []string{"containerd", "runc", "nft"} {
-		if _, err := exec.LookPath(program); err != nil {
-			why = program + " is not installed"
-		}
-	}
-	switch {
-	case why == "":
-	case os.Getenv("CI") == "true":
-		t.Fatal(why)
-	default:
-		t.Skip(why)
-	}
+	requires.Root(t)
+	requires.Programs(t, "containerd", "runc", "nft")
 }
 
 func (w *world) remove() {

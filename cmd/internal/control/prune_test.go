@@ -22,6 +22,7 @@ import (
 	"github.com/evenkeel/evenkeel/schema/registry"
 	"github.com/evenkeel/evenkeel/schema/registry/memory"
 	"github.com/evenkeel/evenkeel/schema/validation"
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 // place is a source on disk that a fault befalls.
@@ -73,12 +74,7 @@ func configMap(i int) string {
 func newPlace(t *testing.T, repo bool) *place {
 	p := &place{t: t, dir: t.TempDir(), repo: repo}
 	if repo {
-		if _, err := exec.LookPath("git"); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatal("git is not installed")
-			}
-			t.Skip("git is not installed")
-		}
+		requires.Programs(t, "git")
 		p.git("init", "-q", "-b", "main")
 	}
 	p.fill()

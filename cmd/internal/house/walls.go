@@ -117,6 +117,7 @@ var rooms = []room{
 
 	{"proxy", []pattern{"schema", "schema/registry"}},
 	{"proxy/thread", nil},
+	{"proxy/proxytest", []pattern{"proxy", "proxy/thread", "testdata/requires"}},
 	{"proxy/...", []pattern{"proxy", "proxy/thread"}},
 
 	{"testdata/images/...", []pattern{"testdata/images"}},
@@ -126,10 +127,10 @@ var rooms = []room{
 }
 
 // inTests are what any test may import beside what its package may: fakes,
-// suites and stores in memory, the images that it runs, and a registry that
-// has them.
+// suites and stores in memory, the images that it runs and a registry that has
+// them, and what says that this machine cannot run it.
 var inTests = []pattern{
-	"schema/...", "nodeagent/runtime/fake", "nodeagent/server/servertest", "proxy/proxytest", "reconciler/controller/controllertest", "testdata/images", "testdata/registry",
+	"schema/...", "nodeagent/runtime/fake", "nodeagent/server/servertest", "proxy/proxytest", "reconciler/controller/controllertest", "testdata/images", "testdata/registry", "testdata/requires",
 }
 
 // Imports finds imports that go through a wall. A package that no room

@@ -20,6 +20,7 @@ import (
 	"github.com/evenkeel/evenkeel/nodeagent/logs"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime/containerd"
 	"github.com/evenkeel/evenkeel/testdata/images"
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 // childEnv, with a directory, makes the test program one that keeps the logs
@@ -99,13 +100,11 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		unable(t, "needs root")
-	}
+	requires.Root(t)
 	daemon.once.Do(startDaemon)
 	var missing *containerd.MissingError
 	if errors.As(daemon.err, &missing) {
-		unable(t, missing.Error())
+		requires.Unmet(t, missing.Error())
 	}
 	if daemon.err != nil {
 		t.Fatal(daemon.err)
@@ -125,14 +124,6 @@ func newBench(t *testing.T) *bench {
 	}
 	b.keepLogs()
 	return b
-}
-
-func unable(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 func (b *bench) keepLogs() {

@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 // A pod that forks without end is stopped by its limit; others fork on.
 func TestForkBomb(t *testing.T) {
 	n := newNode(t)
 	if n.cgroups.controllers["pids"] == "" && !n.cgroups.unified {
-		unable(t, "needs the pids cgroup controller")
+		requires.Unmet(t, "needs the pids cgroup controller")
 	}
 	bomb := n.container("p1", "bomb", "fork")
 	bomb.PodResources = rt.Resources{PIDs: 60}

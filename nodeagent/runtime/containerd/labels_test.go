@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 func TestAppArmor(t *testing.T) {
@@ -101,9 +102,7 @@ ro_file="system_u:object_r:container_ro_file_t:s0"
 // TestRelabel: labels are attributes of files, which root may set also on a
 // machine without SELinux.
 func TestRelabel(t *testing.T) {
-	if os.Geteuid() != 0 {
-		unable(t, "needs root")
-	}
+	requires.Root(t)
 	own, other := t.TempDir(), t.TempDir()
 	for _, dir := range []string{own, other} {
 		if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o600); err != nil {

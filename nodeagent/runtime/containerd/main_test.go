@@ -20,6 +20,7 @@ import (
 
 	rt "github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/testdata/images"
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 // daemon is the private containerd that the tests of this package share.
@@ -80,25 +81,15 @@ func startDaemon() {
 // need skips a test that the machine cannot run, but not in CI.
 func need(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		unable(t, "needs root")
-	}
+	requires.Root(t)
 	daemon.once.Do(startDaemon)
 	var missing *MissingError
 	if errors.As(daemon.err, &missing) {
-		unable(t, missing.Error())
+		requires.Unmet(t, missing.Error())
 	}
 	if daemon.err != nil {
 		t.Fatal(daemon.err)
 	}
-}
-
-func unable(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 // node is a Runtime with a containerd namespace of its own and the tool image.
