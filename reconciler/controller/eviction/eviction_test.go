@@ -150,6 +150,26 @@ func TestGone(t *testing.T) {
 	})
 }
 
+// TestGoneWithFinalizer has a pod that somebody holds: it is ended once.
+func TestGoneWithFinalizer(t *testing.T) {
+	controllertest.Run(t, func(w *controllertest.World) {
+		makeNode(w)
+		makePod(w, "always", tolerates(corev1.TaintNodeUnreachable))
+		w.Create(&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "held", Finalizers: []string{"example.com/backup"}},
+			Spec:       corev1.PodSpec{NodeName: "n1"},
+		})
+		lead(w)
+		<-time.After(time.Minute)
+		w.Commit(registry.Delete(schema.NodeLeasePrefix + "n1"))
+		setTaints(w, taint(corev1.TaintNodeUnreachable, ""))
+		<-time.After(time.Minute)
+		w.Change(schema.Pods.Key("default", "always"), func(obj schema.Object) { obj.SetLabels(map[string]string{"a": "change"}) })
+		want(w, "after a minute", "always", "held-")
+		wantEvents(w, "pods/default/held TaintManagerEviction: Marking for deletion Pod default/held: node n1 has the taint {node.kubernetes.io/unreachable: }")
+	})
+}
+
 func TestNotReady(t *testing.T) {
 	controllertest.Run(t, func(w *controllertest.World) {
 		makeNode(w)

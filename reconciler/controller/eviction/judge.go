@@ -46,7 +46,7 @@ type Verdict struct {
 func Judge(s Scene, now time.Time) Verdict {
 	v := Verdict{Waiting: map[types.UID]bool{}}
 	for _, pod := range s.Pods {
-		if stays(pod) {
+		if stays(pod) || isHeld(pod) {
 			continue
 		}
 		due, next := s.standing(pod, now)
@@ -68,6 +68,13 @@ func Judge(s Scene, now time.Time) Verdict {
 func stays(pod *corev1.Pod) bool {
 	finished := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 	return finished && pod.DeletionTimestamp == nil || pod.Annotations[schema.MirrorAnnotation] != ""
+}
+
+// isHeld reports whether a pod has ended but for its finalizers, which are
+// others' to take away.
+func isHeld(pod *corev1.Pod) bool {
+	grace := pod.DeletionGracePeriodSeconds
+	return pod.DeletionTimestamp != nil && len(pod.Finalizers) > 0 && grace != nil && *grace == 0
 }
 
 // wait is the shortest time that a pod still tolerates one of the taints.
