@@ -1,7 +1,6 @@
 package dir
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/manifests/manifeststest"
 )
 
 const many = 10_000
@@ -30,16 +30,6 @@ func BenchmarkColdAndUnchanged(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	load := func(s *Source, l *manifests.Loader) {
-		snap, err := s.Snapshot(context.Background())
-		if err != nil {
-			b.Fatal(err)
-		}
-		sets, found := l.Load(context.Background(), snap)
-		if len(found) > 0 || len(sets[0].Items) != many {
-			b.Fatalf("%d items, findings %v", len(sets[0].Items), found)
-		}
-	}
 	newSource := func() *Source {
 		s, err := New(Config{Path: root})
 		if err != nil {
@@ -49,14 +39,14 @@ func BenchmarkColdAndUnchanged(b *testing.B) {
 	}
 	b.Run("cold", func(b *testing.B) {
 		for b.Loop() {
-			load(newSource(), manifests.NewLoader())
+			manifeststest.Load(b, newSource(), manifests.NewLoader(), many)
 		}
 	})
 	s, l := newSource(), manifests.NewLoader()
-	load(s, l)
+	manifeststest.Load(b, s, l, many)
 	b.Run("unchanged", func(b *testing.B) {
 		for b.Loop() {
-			load(s, l)
+			manifeststest.Load(b, s, l, many)
 		}
 	})
 }

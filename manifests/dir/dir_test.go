@@ -1,7 +1,6 @@
 package dir
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/manifests/manifeststest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -41,15 +41,7 @@ func read(t *testing.T, s *Source) (manifests.Snapshot, map[string]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := map[string]string{}
-	for _, f := range snap.Files {
-		data, err := f.Read()
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[f.Path] = string(data)
-	}
-	return snap, files
+	return snap, manifeststest.Contents(t, snap)
 }
 
 func TestSnapshot(t *testing.T) {
@@ -151,24 +143,7 @@ func TestChangesAreSeen(t *testing.T) {
 	mustLink("..one", filepath.Join(root, "..data"))
 	mustLink("..data/m.yaml", filepath.Join(root, "m.yaml"))
 	s := source(t, root)
-
-	ctx, cancel := context.WithCancel(t.Context())
-	hints, done := make(chan struct{}, 1), make(chan error, 1)
-	go func() {
-		done <- s.Watch(ctx, func() {
-			select {
-			case hints <- struct{}{}:
-			default:
-			}
-		})
-	}()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	<-hints // everything is being watched
+	hints := manifeststest.Watch(t, s)
 	for _, step := range []struct {
 		name string
 		do   func()
@@ -208,7 +183,7 @@ func TestChangesAreSeen(t *testing.T) {
 			case <-deadline:
 				t.Fatalf("%s: not seen", step.name)
 			}
-			if _, err := s.Snapshot(ctx); err != nil {
+			if _, err := s.Snapshot(t.Context()); err != nil {
 				continue // the root is on its way
 			}
 			if _, got := read(t, s); cmp.Equal(step.want, got) {

@@ -1,7 +1,6 @@
 package git
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/manifests/manifeststest"
 	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
@@ -44,16 +44,6 @@ func BenchmarkColdAndWarm(b *testing.B) {
 	run("add", "-A")
 	run("commit", "-q", "-m", "first")
 	run("gc", "-q")
-	load := func(s *Source, l *manifests.Loader) {
-		snap, err := s.Snapshot(context.Background())
-		if err != nil {
-			b.Fatal(err)
-		}
-		sets, found := l.Load(context.Background(), snap)
-		if len(found) > 0 || len(sets[0].Items) != many {
-			b.Fatalf("%d items, findings %v", len(sets[0].Items), found)
-		}
-	}
 	newSource := func() *Source {
 		s, err := New(Config{URL: dir})
 		if err != nil {
@@ -63,23 +53,23 @@ func BenchmarkColdAndWarm(b *testing.B) {
 	}
 	b.Run("cold", func(b *testing.B) {
 		for b.Loop() {
-			load(newSource(), manifests.NewLoader())
+			manifeststest.Load(b, newSource(), manifests.NewLoader(), many)
 		}
 	})
 	s, l := newSource(), manifests.NewLoader()
-	load(s, l)
+	manifeststest.Load(b, s, l, many)
 	b.Run("one file changed", func(b *testing.B) {
 		for version := 1; b.Loop(); version++ {
 			b.StopTimer()
 			put(7, version)
 			run("commit", "-q", "-a", "-m", "next")
 			b.StartTimer()
-			load(s, l)
+			manifeststest.Load(b, s, l, many)
 		}
 	})
 	b.Run("unchanged", func(b *testing.B) {
 		for b.Loop() {
-			load(s, l)
+			manifeststest.Load(b, s, l, many)
 		}
 	})
 }

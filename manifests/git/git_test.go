@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/manifests/manifeststest"
 	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
@@ -120,19 +121,6 @@ func snapshot(t *testing.T, s *Source) manifests.Snapshot {
 	return snap
 }
 
-func contents(t *testing.T, snap manifests.Snapshot) map[string]string {
-	t.Helper()
-	files := map[string]string{}
-	for _, f := range snap.Files {
-		data, err := f.Read()
-		if err != nil {
-			t.Fatalf("%s: %v", f.Path, err)
-		}
-		files[f.Path] = string(data)
-	}
-	return files
-}
-
 // TestEveryKindOfPlace reads the same commits from a work tree, a linked work
 // tree, a bare repository, a file URL and over HTTP.
 func TestEveryKindOfPlace(t *testing.T) {
@@ -160,7 +148,7 @@ func TestEveryKindOfPlace(t *testing.T) {
 
 			snap := snapshot(t, source(t, Config{URL: url}))
 			want := map[string]string{"a.yaml": "2", "deploy/b.yml": "b"}
-			if diff := cmp.Diff(want, contents(t, snap)); diff != "" {
+			if diff := cmp.Diff(want, manifeststest.Contents(t, snap)); diff != "" {
 				t.Errorf("files (-want +got):\n%s", diff)
 			}
 			if len(snap.Findings) != 1 || snap.Findings[0].Code != manifests.CodeLinkSkipped || snap.Findings[0].Position.File != "link.yaml" {
@@ -173,7 +161,7 @@ func TestEveryKindOfPlace(t *testing.T) {
 			}
 			for _, ref := range []string{"v1", "other", "refs/heads/other", first} {
 				got := snapshot(t, source(t, Config{URL: url, Ref: ref, Path: "/deploy/"}))
-				if diff := cmp.Diff(map[string]string{"b.yml": "b"}, contents(t, got)); diff != "" || got.Revision != first {
+				if diff := cmp.Diff(map[string]string{"b.yml": "b"}, manifeststest.Contents(t, got)); diff != "" || got.Revision != first {
 					t.Errorf("%s: commit %s, want %s; files:\n%s", ref, got.Revision, first, diff)
 				}
 			}
@@ -220,7 +208,7 @@ func TestRemoteFollows(t *testing.T) {
 	second := w.commit("second", "b.yaml", "1")
 	w.git("push", "-q", "origin", "main")
 	snap := snapshot(t, s)
-	if diff := cmp.Diff(map[string]string{"a.yaml": "1", "b.yaml": "1"}, contents(t, snap)); diff != "" || snap.Revision != second || snap.Commit.Forced {
+	if diff := cmp.Diff(map[string]string{"a.yaml": "1", "b.yaml": "1"}, manifeststest.Contents(t, snap)); diff != "" || snap.Revision != second || snap.Commit.Forced {
 		t.Errorf("%s, forced %v, files:\n%s", snap.Revision, snap.Commit.Forced, diff)
 	}
 
@@ -228,7 +216,7 @@ func TestRemoteFollows(t *testing.T) {
 	forced := w.commit("third", "c.yaml", "1")
 	w.git("push", "-q", "-f", "origin", "main")
 	snap = snapshot(t, s)
-	if diff := cmp.Diff(map[string]string{"a.yaml": "1", "c.yaml": "1"}, contents(t, snap)); diff != "" || snap.Revision != forced || !snap.Commit.Forced {
+	if diff := cmp.Diff(map[string]string{"a.yaml": "1", "c.yaml": "1"}, manifeststest.Contents(t, snap)); diff != "" || snap.Revision != forced || !snap.Commit.Forced {
 		t.Errorf("%s, forced %v, files:\n%s", snap.Revision, snap.Commit.Forced, diff)
 	}
 
@@ -267,7 +255,7 @@ func TestBrokenCacheIsMadeAgain(t *testing.T) {
 			w.commit("second", "a.yaml", "2")
 			w.git("push", "-q", "origin", "main")
 			for _, s := range []*Source{s, source(t, Config{URL: url, Dir: cache})} {
-				if diff := cmp.Diff(map[string]string{"a.yaml": "2"}, contents(t, snapshot(t, s))); diff != "" {
+				if diff := cmp.Diff(map[string]string{"a.yaml": "2"}, manifeststest.Contents(t, snapshot(t, s))); diff != "" {
 					t.Error(diff)
 				}
 			}
@@ -298,7 +286,7 @@ func TestBrokenBlobHeals(t *testing.T) {
 	if _, err := reopened.reader(hashOf(snap.Files[0].Hash))(); !manifests.IsUnavailable(err) {
 		t.Fatalf("got %v", err)
 	}
-	if diff := cmp.Diff(map[string]string{"a.yaml": "1"}, contents(t, snapshot(t, reopened))); diff != "" {
+	if diff := cmp.Diff(map[string]string{"a.yaml": "1"}, manifeststest.Contents(t, snapshot(t, reopened))); diff != "" {
 		t.Error(diff)
 	}
 }

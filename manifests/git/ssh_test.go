@@ -24,6 +24,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/evenkeel/evenkeel/manifests"
+	"github.com/evenkeel/evenkeel/manifests/manifeststest"
 )
 
 // sshServer runs git-upload-pack for whoever has the right key.
@@ -189,7 +190,7 @@ func TestSSHFollows(t *testing.T) {
 				second := w.commit("second", "b.yaml", "2")
 				w.git("push", "-q", "origin", "main")
 				snap := snapshot(t, s)
-				if diff := cmp.Diff(map[string]string{"a.yaml": "1", "b.yaml": "2"}, contents(t, snap)); diff != "" || snap.Revision != second {
+				if diff := cmp.Diff(map[string]string{"a.yaml": "1", "b.yaml": "2"}, manifeststest.Contents(t, snap)); diff != "" || snap.Revision != second {
 					t.Errorf("%s, files:\n%s", snap.Revision, diff)
 				}
 				if more := server.sent.Load(); first < 300<<10 || more > 20<<10 {

@@ -1,9 +1,10 @@
 package git
 
 import (
-	"context"
 	"testing"
 	"time"
+
+	"github.com/evenkeel/evenkeel/manifests/manifeststest"
 )
 
 // TestMovesAreSeen waits for each way in which a reference moves.
@@ -41,21 +42,7 @@ func TestMovesAreSeen(t *testing.T) {
 			w := newWork(t)
 			first := w.commit("first", "a.yaml", "1")
 			s := source(t, Config{URL: place.url(w), Interval: time.Hour})
-			ctx, cancel := context.WithCancel(t.Context())
-			hints, done := make(chan struct{}, 1), make(chan error, 1)
-			go func() {
-				done <- s.Watch(ctx, func() {
-					select {
-					case hints <- struct{}{}:
-					default:
-					}
-				})
-			}()
-			defer func() {
-				cancel()
-				must(t, <-done)
-			}()
-			<-hints // everything is being watched
+			hints := manifeststest.Watch(t, s)
 			snapshot(t, s)
 			for i, move := range place.moves {
 				start := time.Now()
@@ -65,7 +52,7 @@ func TestMovesAreSeen(t *testing.T) {
 					select {
 					case <-hints:
 						snap := snapshot(t, s)
-						contents(t, snap)
+						manifeststest.Contents(t, snap)
 						seen = snap.Revision
 					case <-deadline:
 						t.Fatalf("move %d: not seen", i)

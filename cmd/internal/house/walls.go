@@ -130,7 +130,7 @@ var rooms = []room{
 // suites and stores in memory, the images that it runs and a registry that has
 // them, and what says that this machine cannot run it.
 var inTests = []pattern{
-	"schema/...", "nodeagent/runtime/fake", "nodeagent/server/servertest", "proxy/proxytest", "reconciler/controller/controllertest", "testdata/images", "testdata/registry", "testdata/requires",
+	"schema/...", "manifests/manifeststest", "nodeagent/runtime/fake", "nodeagent/server/servertest", "proxy/proxytest", "reconciler/controller/controllertest", "testdata/images", "testdata/registry", "testdata/requires",
 }
 
 // Imports finds imports that go through a wall. A package that no room
