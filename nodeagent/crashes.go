@@ -37,8 +37,9 @@ type crash struct {
 
 // observe counts exits that are new. Of a container that is seen for the first
 // time, its attempt stands for the exits that were not seen, unless the one
-// before ran long. One that was stopped for other resources has not crashed. An exit of a container that is no longer as the pod has it
-// is none of the new one's. It returns how many exits were new.
+// before ran long. One that was stopped for other resources has not crashed. An
+// exit of a container that is no longer as the pod has it is none of the new
+// one's. It returns how many exits were new.
 func (c crashes) observe(pod *corev1.Pod, containers []runtime.Status) (exits int) {
 	o := Observed{Containers: containers}
 	for _, name := range namesOf(containers) {

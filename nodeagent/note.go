@@ -30,22 +30,24 @@ func noteOf(c *runtime.Status) note {
 	return n
 }
 
-// maxNoted is how long a message in a note is at most, in bytes: the runtime
-// bounds a note as a whole.
-const maxNoted = 1024
+// maxNote is how long a note is at most, in bytes: containerd takes labels of
+// 4096 with their names.
+const maxNote = 3072
 
+// String cuts the message in the note until the note is short enough.
 func (n note) String() string {
 	if n == (note{}) {
 		return ""
 	}
-	if n.Doom != nil && len(n.Doom.Message) > maxNoted {
-		doom := *n.Doom
-		doom.Message = doom.Message[:maxNoted]
-		n.Doom = &doom
-	}
 	data, err := json.Marshal(n)
 	if err != nil { // it has nothing that cannot be written
 		panic(err)
+	}
+	if len(data) > maxNote && n.Doom != nil && n.Doom.Message != "" {
+		doom := *n.Doom
+		doom.Message = doom.Message[:len(doom.Message)/2]
+		n.Doom = &doom
+		return n.String()
 	}
 	return string(data)
 }

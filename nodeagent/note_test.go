@@ -29,9 +29,12 @@ func TestNote(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	long := note{Doom: &Doom{Message: strings.Repeat("x", 9000)}}
-	if size := len(long.String()); size > 3500 {
-		t.Errorf("a note has %d bytes", size)
+	for _, text := range []string{"x", "<", "\x00", "é"} {
+		long := note{Doom: &Doom{Reason: "Evicted", Message: strings.Repeat(text, 9000)}}
+		read := noteOf(&rt.Status{Note: long.String()})
+		if size := len(long.String()); size > maxNote || read.Doom == nil || read.Doom.Reason != "Evicted" || read.Doom.Message == "" {
+			t.Errorf("of %q a note has %d bytes, and says %+v", text, size, read)
+		}
 	}
 	if got := noteOf(&rt.Status{Note: "of another make"}); got != (note{}) {
 		t.Errorf("read %+v", got)

@@ -199,6 +199,27 @@ func TestResizeByRestart(t *testing.T) {
 	})
 }
 
+// TestResizeGoesOn: a container that an earlier agent began to stop for other
+// resources has not crashed when it ends.
+func TestResizeGoesOn(t *testing.T) {
+	inWorld(t, func(w *world) {
+		pod := restartsFor(sized(newPod("a", "main"), "100m", "64Mi"), corev1.ResourceMemory)
+		w.runtime.IgnoreSIGTERM("main")
+		w.start()
+		w.bind(pod)
+		w.bind(sized(pod, "100m", "65Mi"))
+		w.pass(time.Second)
+		w.kill()
+		w.start()
+		w.pass(time.Second)
+		for _, state := range []string{"Running main=running,ready,1", "Running main=running,ready,2"} {
+			w.exit(pod, "main", 1)
+			w.pass(time.Second)
+			w.wantState(pod, state)
+		}
+	})
+}
+
 // TestResizeFails: what the machine refuses is tried again, by the next agent
 // too.
 func TestResizeFails(t *testing.T) {

@@ -297,7 +297,8 @@ func (d *Decision) checkRunning(pod *corev1.Pod, o Observed) {
 			stop = Action{Kind: Stop, ID: c.ID, Reason: fmt.Sprintf("container %s definition changed", c.Name), Replace: true}
 		}
 		if stop.Reason == "" && o.Replaced[c.ID] {
-			stop = Action{Kind: Stop, ID: c.ID, Reason: fmt.Sprintf("container %s was about to be replaced", c.Name), Grace: noteOf(c).Grace, Replace: true}
+			n := noteOf(c)
+			stop = Action{Kind: Stop, ID: c.ID, Reason: fmt.Sprintf("container %s was about to be replaced", c.Name), Grace: n.Grace, Replace: true, Resize: n.Resize}
 		}
 		if stop.Reason != "" {
 			d.Actions = append(d.Actions, stop)

@@ -239,8 +239,9 @@ func (j *stopJob) graceful(ctx context.Context) (context.Context, context.Cancel
 	return graceful, cancel
 }
 
-// terminated sends the signal to end, SIGTERM or the container's own, and reports whether the container ended by it in
-// time. A signal that cannot be sent is sent again.
+// terminated sends the signal to end, SIGTERM or the container's own, and
+// reports whether the container ended by it in time. A signal that cannot be
+// sent is sent again.
 func (j *stopJob) terminated(ctx context.Context) bool {
 	for {
 		err := j.worker.agent.cfg.Runtime.Signal(ctx, j.id, j.signal)
