@@ -25,11 +25,12 @@ func (fs FileSystem) stats(now metav1.Time) *statsapi.FsStats {
 }
 
 // claims measures volumes that are file systems. Those of servers are asked by
-// a process of its own, and rarely: a call to the kernel may wait for ever. The
-// zero value is ready.
+// processes of their own, and rarely: a call to the kernel may wait for ever.
+// The zero value is ready.
 type claims struct {
-	mu   sync.Mutex
-	last map[string]measured // of servers, by path
+	mu     sync.Mutex
+	last   map[string]measured // of servers, by path
+	asking map[string]bool     // those whose process has not ended
 }
 
 type measured struct {
@@ -38,26 +39,65 @@ type measured struct {
 	known bool
 }
 
-// get measures a volume; ok is false when it cannot be.
-func (c *claims) get(ctx context.Context, v Volume, now time.Time) (fs FileSystem, ok bool) {
+// get measures a volume; ok is false when it cannot be. Of a server's it knows
+// what ask was told.
+func (c *claims) get(v Volume, now time.Time) (fs FileSystem, ok bool) {
 	if !v.Remote {
 		fs, err := fileSystem(v.Path)
 		return fs, err == nil
 	}
 	c.mu.Lock()
-	old, known := c.last[v.Path]
-	c.mu.Unlock()
-	if known && now.Sub(old.at) < remoteAge {
-		return old.fs, old.known
+	defer c.mu.Unlock()
+	m := c.last[v.Path]
+	return m.fs, m.known && now.Sub(m.at) < 2*remoteAge
+}
+
+// ask measures the servers' volumes that were not within a minute, all at once.
+// It waits no longer than the slowest may take, nor than ctx.
+func (c *claims) ask(ctx context.Context, pods []Pod, now time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, remoteTime)
+	defer cancel()
+	var told []<-chan struct{}
+	for _, p := range pods {
+		for _, v := range p.Volumes {
+			if v.Remote && v.FileSystem {
+				told = append(told, c.measure(v.Path, now))
+			}
+		}
 	}
-	fs, err := remoteFileSystem(ctx, v.Path)
+	for _, done := range told {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// measure asks a server unless it is being asked, or was within a minute. The
+// channel is closed when it has answered: never, if its process cannot be
+// killed.
+func (c *claims) measure(path string, now time.Time) <-chan struct{} {
+	done := make(chan struct{})
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.last == nil {
-		c.last = map[string]measured{}
+	if m, known := c.last[path]; c.asking[path] || known && now.Sub(m.at) < remoteAge {
+		close(done)
+		return done
 	}
-	c.last[v.Path] = measured{now, fs, err == nil}
-	return fs, err == nil
+	if c.last == nil {
+		c.last, c.asking = map[string]measured{}, map[string]bool{}
+	}
+	c.asking[path] = true
+	go func() {
+		defer close(done)
+		fs, err := remoteFileSystem(path)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.asking, path)
+		c.last[path] = measured{now, fs, err == nil}
+	}()
+	return done
 }
 
 // keep forgets all but some paths.
@@ -71,8 +111,8 @@ func (c *claims) keep(paths map[string]bool) {
 	}
 }
 
-func remoteFileSystem(ctx context.Context, path string) (FileSystem, error) {
-	ctx, cancel := context.WithTimeout(ctx, remoteTime)
+func remoteFileSystem(path string) (FileSystem, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), remoteTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "stat", "-f", "-c", "%S %b %a %f %c %d", path)
 	cmd.WaitDelay = time.Second
@@ -139,14 +179,16 @@ func (m *claimMetrics) Describe(to chan<- *prometheus.Desc) {
 func (m *claimMetrics) Collect(to chan<- prometheus.Metric) {
 	now := metav1.Now()
 	seen := map[string]bool{}
-	for _, p := range m.collector.cfg.Pods() {
+	pods := m.collector.cfg.Pods()
+	m.collector.claims.ask(context.Background(), pods, now.Time)
+	for _, p := range pods {
 		for _, v := range p.Volumes {
 			name := p.Namespace + "/" + v.Claim
 			if v.Claim == "" || !v.FileSystem || seen[name] {
 				continue
 			}
 			seen[name] = true
-			fs, ok := m.collector.claims.get(context.Background(), v, now.Time)
+			fs, ok := m.collector.claims.get(v, now.Time)
 			if !ok {
 				continue
 			}

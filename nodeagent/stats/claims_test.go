@@ -21,11 +21,12 @@ func TestClaims(t *testing.T) {
 		}}
 	}
 	c := &Collector{cfg: Config{Pods: func() []Pod { return []Pod{claimed("a"), claimed("b")} }}}
-	local, ok := c.claims.get(t.Context(), Volume{Path: dir}, time.Now())
+	local, ok := c.claims.get(Volume{Path: dir}, time.Now())
 	if !ok {
 		t.Fatal("not measured")
 	}
-	far, ok := c.claims.get(t.Context(), Volume{Path: dir, Remote: true}, time.Now())
+	c.claims.ask(t.Context(), c.cfg.Pods(), time.Now())
+	far, ok := c.claims.get(Volume{Path: dir, Remote: true}, time.Now())
 	if !ok || far.Capacity != local.Capacity || far.Inodes != local.Inodes {
 		t.Errorf("by a process of its own: %+v, want %+v", far, local)
 	}

@@ -115,12 +115,13 @@ const fresh = time.Second
 // Summary measures everything. Where nothing was measured for a while it takes
 // a moment, so that it can say what is used now. It must not be changed.
 func (c *Collector) Summary(ctx context.Context) (*statsapi.Summary, error) {
+	pods := c.cfg.Pods()
+	c.claims.ask(ctx, pods, time.Now())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.last != nil && time.Since(c.at) < fresh {
 		return c.last, nil
 	}
-	pods := c.cfg.Pods()
 	if err := c.warmUp(ctx, pods); err != nil {
 		return nil, err
 	}

@@ -75,7 +75,7 @@ func (c *Collector) volume(ctx context.Context, p Pod, v Volume, now metav1.Time
 		stats.PVCRef = &statsapi.PVCReference{Name: v.Claim, Namespace: p.Namespace}
 	}
 	if v.FileSystem {
-		if fs, ok := c.claims.get(ctx, v, now.Time); ok {
+		if fs, ok := c.claims.get(v, now.Time); ok {
 			stats.FsStats = *fs.stats(now)
 		}
 		return stats, runtime.DiskUsage{}
