@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 
 	"github.com/containerd/containerd/v2/contrib/apparmor"
 
@@ -33,42 +32,29 @@ func appArmorOf(sec rt.Security, enabled bool) (profile string, err error) {
 	return defaultAppArmor, nil
 }
 
-// loaded is whether the runtime's own profile has been loaded.
-type loaded struct {
-	mu  sync.Mutex
-	yes bool
-}
-
-// appArmor is appArmorOf with a profile that the kernel has.
+// appArmor is appArmorOf with a profile that the kernel has: the runtime's own
+// is loaded where it is not, also after somebody unloaded it.
 func (r *Runtime) appArmor(sec rt.Security) (profile string, err error) {
 	profile, err = appArmorOf(sec, r.machine.appArmor)
-	switch {
-	case err != nil || profile == "":
+	if err != nil || profile == "" {
 		return "", err
-	case profile == defaultAppArmor:
-		return profile, r.loadDefault()
 	}
+	r.loading.Lock()
+	defer r.loading.Unlock()
 	list, err := os.ReadFile("/sys/kernel/security/apparmor/profiles")
 	if err != nil {
 		return "", fmt.Errorf("list AppArmor profiles: %w", err)
 	}
-	if !hasProfile(list, profile) {
+	switch {
+	case hasProfile(list, profile):
+		return profile, nil
+	case profile != defaultAppArmor:
 		return "", fmt.Errorf("%w: AppArmor profile %q is not loaded on this machine: load it with apparmor_parser", rt.ErrConfig, profile)
 	}
+	if err := apparmor.LoadDefaultProfile(profile); err != nil {
+		return "", fmt.Errorf("%w: load AppArmor profile %s: %w", rt.ErrConfig, profile, err)
+	}
 	return profile, nil
-}
-
-func (r *Runtime) loadDefault() error {
-	r.profile.mu.Lock()
-	defer r.profile.mu.Unlock()
-	if r.profile.yes {
-		return nil
-	}
-	if err := apparmor.LoadDefaultProfile(defaultAppArmor); err != nil {
-		return fmt.Errorf("%w: load AppArmor profile %s: %w", rt.ErrConfig, defaultAppArmor, err)
-	}
-	r.profile.yes = true
-	return nil
 }
 
 // hasProfile looks for a profile in the kernel's list: "NAME (MODE)" lines.

@@ -98,7 +98,7 @@ type Runtime struct {
 	log     *slog.Logger
 	cgroups cgroups
 	machine machine
-	profile loaded     // AppArmor's
+	loading sync.Mutex // of who looks for and loads an AppArmor profile
 	mapping sync.Mutex // of who makes and who sweeps places for mapped mounts
 
 	images    imageCache
