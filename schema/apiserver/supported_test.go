@@ -37,6 +37,18 @@ func TestUnsupportedFields(t *testing.T) {
 	if _, err := api.Patch(t.Context(), "choosy", types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{}); err != nil {
 		t.Errorf("a change of something else: %v", err)
 	}
+	odd := &corev1.ReplicationController{
+		ObjectMeta: metav1.ObjectMeta{Name: "odd", Namespace: "default"},
+		Spec: corev1.ReplicationControllerSpec{Selector: map[string]string{"a": "b"}, Template: &corev1.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "one", Image: "i"}, {Name: "two", Image: "i", VolumeDevices: []corev1.VolumeDevice{{Name: "v", DevicePath: "/d"}}}}},
+		}},
+	}
+	odd.Spec.Template.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}}}
+	w.must(w.regs.Create(t.Context(), odd))
+	if _, err := w.kube.CoreV1().ReplicationControllers("default").Patch(t.Context(), "odd", types.JSONPatchType, []byte(`[{"op":"remove","path":"/spec/template/spec/containers/0"}]`), metav1.PatchOptions{}); err != nil {
+		t.Errorf("another item of the list is removed: %v", err)
+	}
 	if _, err := api.Create(t.Context(), pod("plain"), metav1.CreateOptions{}); err != nil {
 		t.Errorf("a plain pod: %v", err)
 	}

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -32,7 +33,7 @@ func (s *objects) supported(old, updated schema.Object) error {
 	}
 	var errs field.ErrorList
 	for _, r := range refusals {
-		there := slices.ContainsFunc(before, func(b support.Refusal) bool { return b.Path == r.Path && b.Value == r.Value })
+		there := slices.ContainsFunc(before, func(b support.Refusal) bool { return shape(b.Path) == shape(r.Path) && b.Value == r.Value })
 		if !there {
 			errs = append(errs, field.Forbidden(field.NewPath(r.Path), refusal(r)))
 		}
@@ -42,6 +43,11 @@ func (s *objects) supported(old, updated schema.Object) error {
 	}
 	return apierrors.NewInvalid(s.kind.GVK.GroupKind(), updated.GetName(), errs)
 }
+
+// shape is a path wherever in their lists its items stand.
+func shape(path string) string { return index.ReplaceAllString(path, "[]") }
+
+var index = regexp.MustCompile(`\[[0-9]+\]`)
 
 // refusals judges all but what a server sets, and ephemeral containers, which
 // Kubernetes' validation judges.
