@@ -189,7 +189,7 @@ func usersHint(err error) error {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
 		return fmt.Errorf("the machine allows no more of them: raise the sysctl user.max_user_namespaces, or leave out hostUsers: false: %w", err)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPERM):
-		return fmt.Errorf("the machine's kernel has or allows none: leave out hostUsers: false: %w", err)
+		return fmt.Errorf("the machine's kernel has none, or allows none (as with the sysctl kernel.yama.ptrace_scope=3): leave out hostUsers: false: %w", err)
 	}
 	return err
 }
