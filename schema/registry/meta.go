@@ -62,11 +62,14 @@ func generateName(prefix string) string {
 	return prefix[:min(len(prefix), maxGenerated)] + rand.String(generatedChars)
 }
 
+// namedByUs reports whether a write creates an object whose name is generated.
+func namedByUs(w Write) bool {
+	return w.Create != nil && w.Create.GetName() == "" && w.Create.GetGenerateName() != ""
+}
+
 // takenName reports whether a create failed because the name that was
 // generated for it is taken.
-func takenName(err error, w Write) bool {
-	return w.Create != nil && w.Create.GetName() == "" && w.Create.GetGenerateName() != "" && apierrors.IsAlreadyExists(err)
-}
+func takenName(err error, w Write) bool { return namedByUs(w) && apierrors.IsAlreadyExists(err) }
 
 // keepSystemMeta carries over what an update cannot change. A deletion
 // timestamp cannot be taken away; that it cannot be set is the Validator's to

@@ -211,15 +211,20 @@ func versionAfter(revision int64, was string) string {
 	return fmt.Sprint(revision)
 }
 
+// prepareAll gives no generated name twice.
 func (r *Registries) prepareAll(ctx context.Context, writes []Write, choices []int) ([]write, error) {
 	prepared := make([]write, len(writes))
 	accounts := newAccounts(r, writes)
+	created := map[string]bool{}
 	for i, w := range writes {
 		p, err := r.prepare(ctx, w, choices[i], accounts)
+		for err == nil && namedByUs(w) && created[p.path] {
+			p, err = r.prepare(ctx, w, choices[i], accounts)
+		}
 		if err != nil {
 			return nil, err
 		}
-		prepared[i] = p
+		prepared[i], created[p.path] = p, true
 	}
 	return prepared, nil
 }
