@@ -88,7 +88,7 @@ test-e2e: build images .build/tools/kubectl ## the programs from end to end, on 
 bench: build images ## measure, as bench/results.json too (BENCH='-n 3 -only pods')
 	@.ci/install run
 	@go build -o .build/bench ./cmd/bench
-	@$(AS_ROOT) .build/bench $(BENCH)
+	@$(AS_ROOT) env TMPDIR=$${TMPDIR:-/dev/shm} .build/bench $(BENCH)
 
 N ?= 20
 KILLS ?= 500

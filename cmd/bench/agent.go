@@ -24,12 +24,12 @@ const watched = 20 * time.Second
 // measureAgent reads what a node agent that is a process of its own costs with
 // many pods, and how soon the next one has taken them over when it is killed.
 func measureAgent(ctx context.Context, bin string, runs int) ([]Result, error) {
-	dir, err := os.MkdirTemp("/tmp", "ekb")
+	dir, err := os.MkdirTemp("", "ekb")
 	if err != nil {
 		return nil, err
 	}
 	s := newStage(bin, dir)
-	if s.etcd, err = os.MkdirTemp("/tmp", "ekb"); err != nil {
+	if s.etcd, err = os.MkdirTemp("", "ekb"); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	defer os.RemoveAll(s.etcd)

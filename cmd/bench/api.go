@@ -41,7 +41,7 @@ type served struct {
 }
 
 func startServed(ctx context.Context, bin string) (*served, error) {
-	dir, err := os.MkdirTemp("/tmp", "ekb")
+	dir, err := os.MkdirTemp("", "ekb")
 	if err != nil {
 		return nil, err
 	}

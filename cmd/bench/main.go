@@ -57,7 +57,7 @@ func run(ctx context.Context, bin, out, only string, runs int) error {
 	if err != nil {
 		return err
 	}
-	report := Report{When: time.Now().UTC(), Machine: fmt.Sprintf("%s/%s, %d CPUs", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())}
+	report := Report{When: time.Now().UTC(), Machine: fmt.Sprintf("%s/%s, %d CPUs, storage in %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), os.TempDir())}
 	parts := []struct {
 		name, group string
 		measure     func(context.Context, string, int) ([]Result, error)

@@ -67,7 +67,7 @@ func (s *stage) holdPods(ctx context.Context) error {
 
 // threeMemory runs the three programs on an etcd in this process.
 func threeMemory(ctx context.Context, bin string) ([]Result, error) {
-	dir, err := os.MkdirTemp("/tmp", "ekb")
+	dir, err := os.MkdirTemp("", "ekb")
 	if err != nil {
 		return nil, err
 	}

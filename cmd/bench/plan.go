@@ -31,7 +31,7 @@ func measureWarm(ctx context.Context, bin string, runs int) ([]Result, error) {
 
 // withPlans writes the manifests that measure plans.
 func withPlans(ctx context.Context, bin string, measure func(plans) ([]Result, error)) ([]Result, error) {
-	work, err := os.MkdirTemp("/tmp", "ekb")
+	work, err := os.MkdirTemp("", "ekb")
 	if err != nil {
 		return nil, err
 	}

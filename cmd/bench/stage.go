@@ -50,7 +50,7 @@ func (s *stage) place() []string {
 }
 
 func startStage(ctx context.Context, bin string) (*stage, error) {
-	dir, err := os.MkdirTemp("/tmp", "ekb")
+	dir, err := os.MkdirTemp("", "ekb")
 	if err != nil {
 		return nil, err
 	}
