@@ -311,11 +311,12 @@ func (k *allocations) have(uid string, containers ...string) {
 	}
 }
 
-// done notes that all of a pod is as it was given.
-func (k *allocations) done(uid string) {
+// done notes that a pod is as given says, unless it was given something else
+// meanwhile.
+func (k *allocations) done(uid string, given *corev1.Pod) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if m := k.pods[uid]; m != nil {
+	if m := k.pods[uid]; m != nil && m.given == given {
 		m.Actual, m.Shape = nil, false
 		k.saveLocked(m)
 	}

@@ -25,8 +25,8 @@ type Resize struct {
 func (r Resize) underway() bool { return len(r.Actual) > 0 || r.Shape }
 
 // resize brings what runs to what it was given: containers that have to be
-// started anew for it are stopped first, and all else is then changed in place. A container of which
-// it is not known whether it runs is waited for.
+// started anew for it are stopped first, and all else is then changed in
+// place. A container of which it is not known whether it runs is waited for.
 func (d *Decision) resize(pod *corev1.Pod, o Observed, now time.Time) {
 	if !o.Resize.underway() {
 		return
@@ -139,7 +139,7 @@ func (w *worker) resize(ctx context.Context, o Observed) error {
 		return w.failResize(ctx, err)
 	}
 	w.resizing = Failure{}
-	w.agent.allocations.done(w.uid)
+	w.agent.allocations.done(w.uid, w.pod)
 	w.agent.note(w.pod, "ResizeCompleted", resizeMessage("Pod resize completed", w.pod, ""))
 	return nil
 }
