@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"errors"
 	"sync"
 	"time"
 )
@@ -77,7 +78,11 @@ func (t *tailer) take(i int, size int64, at time.Time, atEnd bool, b *buffer) (b
 		return false, nil
 	}
 	if err := t.write(i, entries, taken, stamp); err != nil {
-		return false, err
+		made, roomErr := t.makeRoom(i, size, err)
+		if made && roomErr == nil {
+			return true, nil
+		}
+		return false, errors.Join(err, roomErr)
 	}
 	t.m.cfg.Written(taken)
 	return true, t.free(i)
