@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 // program puts a shell script before all others of its name.
@@ -144,7 +146,7 @@ func mountDead(t *testing.T, dir string) {
 	t.Helper()
 	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
-		t.Skip("there is no file system here that does not answer: ", err)
+		requires.Unmet(t, "there is no file system here that does not answer: "+err.Error())
 	}
 	t.Cleanup(func() { _ = device.Close() }) // and whoever waits is let go
 	if err := unix.Mount("dead", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", device.Fd())); err != nil {
@@ -217,7 +219,7 @@ func TestCommandThatCannotBeKilled(t *testing.T) {
 	}
 	device, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		t.Skip("there is no file system here that does not answer: ", err)
+		requires.Unmet(t, "there is no file system here that does not answer: "+err.Error())
 	}
 	if err := unix.Mount("dead", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", device)); err != nil {
 		t.Fatal(err)

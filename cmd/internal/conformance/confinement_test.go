@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evenkeel/evenkeel/schema/validation"
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 // ownUsers: root of a pod with hostUsers: false is nobody on the machine, and
@@ -203,7 +204,7 @@ containers:
 func labels(t *testing.T, w *world) {
 	enabled, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	if _, err := os.Stat("/sbin/apparmor_parser"); bytes.HasPrefix(enabled, []byte("Y")) && err != nil {
-		t.Skip("AppArmor is enabled, but apparmor_parser not installed")
+		requires.Unmet(t, "AppArmor is enabled, but apparmor_parser not installed")
 	}
 	for name, spec := range map[string]string{
 		"default": "{type: RuntimeDefault}", "local": "{type: Localhost, localhostProfile: none}", "open": "{type: Unconfined}",
