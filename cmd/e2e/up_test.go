@@ -217,9 +217,10 @@ func place(text, file, word string) string {
 	return fmt.Sprintf("%s:%d:%d", file, line, len(before)-strings.LastIndexByte(before, '\n'))
 }
 
-// restart ends up and starts it again: the containers must not notice.
+// restart ends up and starts it again: the containers must not notice, and
+// nothing is written of what is as it should be.
 func (g guestbook) restart(end func(*process)) {
-	before, pods := g.host.running(), podUIDs(g.cluster.pods(book, app))
+	before, pods, written := g.host.running(), podUIDs(g.cluster.pods(book, app)), g.cluster.revisions()
 	tr := g.startTraffic(g.hub, 50, g.nodePort())
 	end(g.up)
 	if diff := cmp.Diff(before, g.host.running()); diff != "" {
@@ -236,6 +237,17 @@ func (g guestbook) restart(end func(*process)) {
 	// It works: a change is taken up.
 	g.repo.write("note.yaml", configMap("note", time.Now().String()))
 	g.apply("change after a restart")
+	now := g.cluster.revisions()
+	for _, key := range []schema.Key{
+		schema.ConfigMaps.Key(book, "note"),
+		schema.Endpoints.Key("default", "kubernetes"), schema.EndpointSlices.Key("default", "kubernetes"), // the API was away
+	} {
+		delete(written, key.String())
+		delete(now, key.String())
+	}
+	if diff := cmp.Diff(written, now); diff != "" {
+		g.t.Errorf("objects (-before +after the restart):\n%s", diff)
+	}
 	if n, err := tr.end(); err != nil || n == 0 {
 		g.t.Errorf("%d requests: %v", n, err)
 	}

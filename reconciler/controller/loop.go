@@ -32,8 +32,9 @@ type Loop struct {
 	First []schema.Key // worked on at the start, whether or not there is anything of the name
 
 	// Map names the keys that a changed key makes dirty; a changed raw key
-	// comes as the Name of a Key without a resource. It is called from one
-	// goroutine. Default: the key itself.
+	// comes as the Name of a Key without a resource. It is called for one key at
+	// a time, and for all that is there before anything is worked on, so that an
+	// index which it keeps is whole by then. Default: the key itself.
 	Map func(changed schema.Key) []schema.Key
 
 	// Reconcile makes one key as it should be: it reads the mirror, computes,
@@ -73,6 +74,8 @@ type run struct {
 	*Loop
 	queue *queue
 
+	mapping sync.Mutex // held while Map is called
+
 	mu       sync.Mutex
 	failures map[schema.Key]int // in a row
 }
@@ -83,11 +86,10 @@ func (r *run) run(ctx context.Context) error {
 	defer r.queue.close()
 	r.queue.add(r.First...)
 	var wg sync.WaitGroup
-	if len(r.Kinds) > 0 {
-		wg.Go(func() { r.feed(ctx, r.Mirror.Subscribe(r.Kinds...), r.dirty()) })
-	}
-	if r.Raw != "" {
-		wg.Go(func() { r.feed(ctx, r.Mirror.SubscribeRaw(r.Raw), r.dirty()) })
+	for _, changes := range r.subscribe() {
+		defer changes.Close()
+		r.take(changes.Take())
+		wg.Go(func() { r.feed(ctx, changes) })
 	}
 	for range max(1, r.Workers) {
 		wg.Go(func() { r.work(ctx, end) })
@@ -99,25 +101,37 @@ func (r *run) run(ctx context.Context) error {
 	return nil
 }
 
-// dirty is Map, safe to call from both feeds.
-func (r *run) dirty() func(schema.Key) []schema.Key {
-	if r.Map == nil {
-		return func(key schema.Key) []schema.Key { return []schema.Key{key} }
+// subscribe returns subscriptions to all that is followed.
+func (r *run) subscribe() []*registry.Subscription {
+	var out []*registry.Subscription
+	if len(r.Kinds) > 0 {
+		out = append(out, r.Mirror.Subscribe(r.Kinds...))
 	}
-	return func(key schema.Key) []schema.Key {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.Map(key)
+	if r.Raw != "" {
+		out = append(out, r.Mirror.SubscribeRaw(r.Raw))
+	}
+	return out
+}
+
+func (r *run) feed(ctx context.Context, changes *registry.Subscription) {
+	for ctx.Err() == nil {
+		r.take(changes.Next(ctx))
 	}
 }
 
-func (r *run) feed(ctx context.Context, changes *registry.Subscription, dirty func(schema.Key) []schema.Key) {
-	defer changes.Close()
-	for ctx.Err() == nil {
-		for _, key := range changes.Next(ctx) {
-			r.queue.add(dirty(key)...)
-		}
+// take adds what some changes make dirty, once all of them are mapped.
+func (r *run) take(changed []schema.Key) {
+	if r.Map == nil {
+		r.queue.add(changed...)
+		return
 	}
+	var dirty []schema.Key
+	r.mapping.Lock()
+	defer r.mapping.Unlock()
+	for _, key := range changed {
+		dirty = append(dirty, r.Map(key)...)
+	}
+	r.queue.add(dirty...)
 }
 
 func (r *run) work(ctx context.Context, end context.CancelCauseFunc) {

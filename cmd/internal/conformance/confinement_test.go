@@ -185,6 +185,8 @@ containers:
 	if own, usual := status(said, "own").StopSignal, status(said, "usual").StopSignal; own == nil || *own != corev1.SIGUSR1 || usual != nil {
 		t.Errorf("the status has %v and %v", own, usual)
 	}
+	w.wantLog(t, pod, "own", "listening")
+	w.wantLog(t, pod, "usual", "listening")
 	w.delete(t, pod, 20)
 	for name, want := range map[string]string{"own": "user defined signal 1\n", "usual": "terminated\n"} {
 		if got, err := os.ReadFile(w.file("signals/" + name)); string(got) != want {

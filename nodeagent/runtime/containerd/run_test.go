@@ -92,6 +92,7 @@ func TestPodSharesShim(t *testing.T) {
 	if got := n.status(again.ID); got.State != rt.Running || got.Attempt != 1 {
 		t.Errorf("restarted container is %+v", got)
 	}
+	n.awaitLog(b, "sleeping")
 	if err := n.Signal(t.Context(), b.ID, int(syscall.SIGTERM)); err != nil {
 		t.Fatal(err)
 	}
@@ -116,6 +117,7 @@ func TestTakeover(t *testing.T) {
 	if err := n.Note(t.Context(), "none", "lamp"); !errors.Is(err, rt.ErrNotFound) {
 		t.Errorf("note on nothing: %v", err)
 	}
+	n.awaitLog(ends, "sleeping")
 	before := n.status(runs.ID)
 	if err := n.Close(); err != nil {
 		t.Fatal(err)

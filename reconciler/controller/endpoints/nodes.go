@@ -18,48 +18,50 @@ type nodes struct {
 	mirror *registry.Mirror
 
 	mu      sync.Mutex
-	present map[string]bool // nodes that have reported, and whether their lease is there
-	ready   map[string]bool // what reachable said, while not in doubt
-	missing int
+	seen    map[string]nodeView // nodes that have reported
+	missing int                 // of them, without a lease
 	doubt   bool
 }
 
+// nodeView is all of a node that its pods' endpoints are made of.
+type nodeView struct {
+	present bool // its lease is there
+	ready   bool // as its agent last said
+}
+
 func newNodes(mirror *registry.Mirror) *nodes {
-	return &nodes{mirror: mirror, present: map[string]bool{}, ready: map[string]bool{}}
+	return &nodes{mirror: mirror, seen: map[string]nodeView{}}
 }
 
 // see takes in a node as it is now, and reports whether it can be reached
 // where it could not before or the other way round, and whether doubt began or
 // ended.
 func (n *nodes) see(name string) (changed, doubtChanged bool) {
-	exists := n.mirror.Get(schema.Nodes.Key("", name)) != nil && n.mirror.NodeStatus(name) != nil
-	present := n.mirror.NodePresent(name)
+	status := n.mirror.NodeStatus(name)
+	exists := status != nil && n.mirror.Get(schema.Nodes.Key("", name)) != nil
+	now := nodeView{present: n.mirror.NodePresent(name), ready: exists && isReadyNode(status)}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if was, known := n.present[name]; known && !was {
+	before := n.reachableLocked(name)
+	if was, known := n.seen[name]; known && !was.present {
 		n.missing--
 	}
-	delete(n.present, name)
+	delete(n.seen, name)
 	if exists {
-		n.present[name] = present
-		if !present {
+		n.seen[name] = now
+		if !now.present {
 			n.missing++
 		}
 	}
-	total := len(n.present)
+	total := len(n.seen)
 	doubt := n.missing > 0 && (n.missing == total || total >= 3 && 2*n.missing > total)
 	doubtChanged, n.doubt = doubt != n.doubt, doubt
-	now := n.reachableLocked(name)
-	if changed = n.ready[name] != now; changed {
-		n.ready[name] = now
-	}
-	if !exists {
-		delete(n.ready, name)
-	}
-	return changed, doubtChanged
+	return before != n.reachableLocked(name), doubtChanged
 }
 
-// reachable reports whether a node's pods can be reached.
+// reachable reports whether a node's pods can be reached, as it was last seen:
+// a node and the doubt about it are judged together, or the moment between
+// them would be an outage.
 func (n *nodes) reachable(name string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -67,16 +69,11 @@ func (n *nodes) reachable(name string) bool {
 }
 
 func (n *nodes) reachableLocked(name string) bool {
-	node, ok := n.mirror.Get(schema.Nodes.Key("", name)).(*corev1.Node)
-	if !ok {
-		return false
-	}
-	if n.doubt && !n.mirror.NodePresent(name) {
-		node = n.mirror.NodeStatus(name)
-	}
-	if node == nil {
-		return false
-	}
+	node := n.seen[name]
+	return node.ready && (node.present || n.doubt)
+}
+
+func isReadyNode(node *corev1.Node) bool {
 	for _, c := range node.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			return c.Status == corev1.ConditionTrue

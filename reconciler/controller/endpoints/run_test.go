@@ -18,9 +18,11 @@ import (
 )
 
 func start(w *controllertest.World) {
-	w.Start(func(ctx context.Context) error {
-		return endpoints.Run(ctx, endpoints.Config{Writer: w.Writer, Logger: w.Logger})
-	})
+	w.Start(func(ctx context.Context) error { return run(ctx, w) })
+}
+
+func run(ctx context.Context, w *controllertest.World) error {
+	return endpoints.Run(ctx, endpoints.Config{Writer: w.Writer, Logger: w.Logger})
 }
 
 func node(w *controllertest.World, name string) {
@@ -130,6 +132,28 @@ func TestAllNodesGone(t *testing.T) {
 		w.Report("n2", true)
 		want(w, "most back", "web", map[string]bool{"10.0.0.0": false, "10.0.0.1": true, "10.0.0.2": true})
 	})
+}
+
+// TestRestartWritesNothing: a controller that begins where all is as it should
+// be must not take an endpoint out, not even for a moment.
+func TestRestartWritesNothing(t *testing.T) {
+	for range 20 {
+		controllertest.Run(t, func(w *controllertest.World) {
+			node(w, "n1")
+			service(w, "web", map[string]string{"app": "web"})
+			for i := range 50 {
+				pod(w, fmt.Sprint("web-", i), "n1", fmt.Sprint("10.0.0.", i))
+			}
+			term, end := context.WithCancel(w.T.Context())
+			w.Start(func(context.Context) error { return run(term, w) })
+			before := w.Revision()
+			end()
+			start(w)
+			if after := w.Revision(); after != before {
+				t.Errorf("%d writes", after-before)
+			}
+		})
+	}
 }
 
 // TestByHand mirrors Endpoints, leaves slices made by hand alone, and takes

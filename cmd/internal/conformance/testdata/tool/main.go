@@ -57,6 +57,7 @@ func run(name string, args []string) error {
 	case "catch": // the first signal of some, and note it
 		caught := make(chan os.Signal, 1)
 		signal.Notify(caught, syscall.SIGTERM, syscall.SIGUSR1)
+		fmt.Println("listening")
 		return add(args[0], (<-caught).String())
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)

@@ -16,9 +16,9 @@ import (
 func main() {
 	switch os.Args[1] {
 	case "sleep": // until told to end
-		fmt.Println("sleeping")
 		stop := make(chan os.Signal, 1)
 		signal.Notify(stop, syscall.SIGTERM)
+		fmt.Println("sleeping") // and from now on a signal is heard
 		<-stop
 		os.Exit(3)
 	case "exit":
