@@ -57,6 +57,9 @@ func (p *Pod) render(line func(label, format string, args ...any)) {
 	if p.NotReady != "" {
 		line("not ready", "%s", p.NotReady)
 	}
+	if p.Resize != "" {
+		line("resize", "%s", p.Resize)
+	}
 	for i, c := range p.Candidates {
 		label := ""
 		if i == 0 {

@@ -43,6 +43,7 @@ type Origin struct {
 type Pod struct {
 	Node       string                `json:"node,omitempty"`
 	NotReady   string                `json:"notReady,omitempty"`
+	Resize     string                `json:"resize,omitempty"` // of its resources in place: why it is not through
 	Candidates []scheduler.Candidate `json:"candidates"` // as things are now, without the pod itself
 }
 
@@ -106,6 +107,7 @@ func explainPod(m *registry.Mirror, pod *corev1.Pod) *Pod {
 	if !isReady(pod) && pod.Status.Phase != corev1.PodSucceeded {
 		out.NotReady = status.WhyNotReady(pod)
 	}
+	out.Resize = resizeOf(pod)
 	state := scheduler.NewState()
 	for _, node := range registry.ListOf[*corev1.Node](m, schema.Nodes, "") {
 		state.SetNode(node.Name, node)
@@ -117,6 +119,23 @@ func explainPod(m *registry.Mirror, pod *corev1.Pod) *Pod {
 	}
 	out.Candidates = state.Candidates(pod)
 	return out
+}
+
+// resizeOf is what keeps the resources that a pod asks for from being its own,
+// as its agent says it; "" if nothing does.
+func resizeOf(pod *corev1.Pod) string {
+	for _, c := range pod.Status.Conditions {
+		if c.Status != corev1.ConditionTrue {
+			continue
+		}
+		switch c.Type {
+		case corev1.PodResizePending:
+			return fmt.Sprintf("is pending (%s): %s", c.Reason, c.Message)
+		case corev1.PodResizeInProgress:
+			return strings.TrimSuffix("is in progress: "+c.Message, ": ")
+		}
+	}
+	return ""
 }
 
 func isReady(pod *corev1.Pod) bool {

@@ -79,6 +79,9 @@ func cluster(t *testing.T) *registry.Mirror {
 	store1(web)
 	status := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-1", UID: web.UID}}
 	status.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "back-off 10s"}}}}
+	status.Status.Conditions = []corev1.PodCondition{{
+		Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: corev1.PodReasonDeferred, Message: "node n1 has 1 CPU left",
+	}}
 	data, err := schema.Encode(status)
 	if err != nil {
 		t.Fatal(err)
@@ -115,6 +118,7 @@ func TestExplain(t *testing.T) {
   author     Ann <ann@example.org>, 2001-09-09T01:46:40Z (2m ago)
   node       n1
   not ready  CrashLoopBackOff: back-off 10s
+  resize     is pending (Deferred): node n1 has 1 CPU left
   nodes now  n1: fits, score 1470, other pods of its controller: 1
              n2: Insufficient cpu
 `},
