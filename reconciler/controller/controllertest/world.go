@@ -53,8 +53,10 @@ func Run(t *testing.T, test func(w *World)) {
 	})
 }
 
-// Start runs something until the test ends; an error of it fails the test.
+// Start runs something until the test ends; an error of it fails the test. As
+// a leader's, its mirror has seen by then all that was written before.
 func (w *World) Start(run func(context.Context) error) {
+	synctest.Wait()
 	w.running.Go(func() {
 		if err := run(w.ctx); err != nil {
 			w.T.Errorf("ended: %v", err)

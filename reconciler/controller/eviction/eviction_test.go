@@ -23,7 +23,6 @@ var n1 = schema.Nodes.Key("", "n1")
 
 // lead runs the controller until the returned function is called.
 func lead(w *controllertest.World) (resign func()) {
-	w.Revision() // a leader's mirror has seen all that was there before its term
 	var once sync.Once
 	ended, over := make(chan struct{}), make(chan struct{})
 	w.Start(func(ctx context.Context) error {
