@@ -77,7 +77,7 @@ func soon(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	re, err := regexp.Compile(`(?m)` + args[0])
 	ts.Check(err)
-	ts.Check(within(patience/2, func() error {
+	ts.Check(within(patience, func() error {
 		if err := ts.Exec(args[1], args[2:]...); err != nil {
 			return err
 		}

@@ -84,6 +84,9 @@ spec:
         - {name: host, mountPath: /host}
     - name: beside
       image: evenkeel.io/echo:1
+      readinessProbe:
+        httpGet: {path: /healthz, port: 8081}
+        periodSeconds: 1
       env:
         - {name: HTTP_PORT, value: "8081"}
         - {name: TCP_PORT, value: "9001"}
@@ -100,7 +103,7 @@ metadata: {name: client, namespace: lab}
 spec:
   terminationGracePeriodSeconds: 1
   containers:
-    - {name: echo, image: "evenkeel.io/echo:1"}
+    - {name: echo, image: "evenkeel.io/echo:1", readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}}
 `
 
 // TestPods runs pods with all they can be given, and pods that something

@@ -21,7 +21,7 @@ func TestPullFromLoopbackRegistry(t *testing.T) {
 	hub, address := s.startRegistry()
 	ref := address + "/team/echo:7"
 	l := laboratory{s}
-	s.repo.write("pod.yaml", barePod("pulled", ref, ""))
+	s.repo.write("pod.yaml", barePod("pulled", ref, "      readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}\n"))
 	s.apply("a pod whose image is not pushed yet")
 	l.reason("pulled", "Image", ref)
 	hub.Push(t, "team/echo", "7", buildEcho(t))

@@ -114,7 +114,7 @@ func (s *screen) do(step string) error {
 	what, text, _ := strings.Cut(step, " ")
 	switch what {
 	case "see":
-		return within(patience/2, func() error {
+		return within(patience, func() error {
 			all := s.text()
 			at := strings.Index(all[s.seen:], text)
 			if at < 0 {
