@@ -14,7 +14,7 @@ func runExplain(args ...string) (string, error) {
 	var out bytes.Buffer
 	cmd := newExplain()
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	cmd.SetArgs(args)
+	cmd.SetArgs(append([]string{}, args...)) // nil would be this program's own
 	cmd.SetOut(&out)
 	err := cmd.Execute()
 	return out.String(), err
