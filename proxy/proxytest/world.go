@@ -20,7 +20,8 @@ import (
 	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
-const patience = 5 * time.Second
+// patience bounds what takes no time on an idle machine.
+const patience = 30 * time.Second
 
 // Addresses in a World.
 const (
@@ -50,7 +51,12 @@ func NewWorld(t *testing.T) World {
 	for ns, gw := range map[netns.NsHandle]string{w.Node: OutsideIP, w.Pod1: "10.9.1.1", w.Pod2: "10.9.2.1"} {
 		In(t, ns, func() error { return netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(gw)}) })
 	}
-	In(t, w.Node, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644) })
+	In(t, w.Node, func() error {
+		return errors.Join(
+			os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644),
+			os.WriteFile("/proc/sys/net/ipv4/conf/all/route_localnet", []byte("0"), 0o644), // else it is as on the machine
+		)
+	})
 	for name, ns := range map[string]netns.NsHandle{"pod1": w.Pod1, "pod2": w.Pod2, "remote": w.Remote} {
 		serveTCP(t, ns, name)
 		serveUDP(t, ns, name)
