@@ -188,7 +188,7 @@ func query(t *testing.T, network, addr, name string, kind uint16, edns bool) *md
 	if edns {
 		m.SetEdns0(4096, false)
 	}
-	c := mdns.Client{Net: network, Timeout: 5 * time.Second, UDPSize: 4096}
+	c := mdns.Client{Net: network, Timeout: 30 * time.Second, UDPSize: 4096}
 	resp, _, err := c.Exchange(m, addr)
 	if err != nil {
 		t.Fatalf("%s %s: %v", network, name, err)
@@ -210,7 +210,7 @@ func TestServer(t *testing.T) {
 	src.ready = true
 	src.mu.Unlock()
 	src.changed <- struct{}{}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for query(t, "udp", addr, "web.shop.svc.cluster.local.", mdns.TypeA, false).Rcode != 0 {
 		if time.Now().After(deadline) {
 			t.Fatal("a change of the source is not served")
