@@ -176,7 +176,7 @@ func TestChangesAreSeen(t *testing.T) {
 	} {
 		start := time.Now()
 		step.do()
-		deadline := time.After(5 * time.Second)
+		deadline := time.After(30 * time.Second)
 		for {
 			select {
 			case <-hints:

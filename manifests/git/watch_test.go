@@ -47,7 +47,7 @@ func TestMovesAreSeen(t *testing.T) {
 			for i, move := range place.moves {
 				start := time.Now()
 				want := move(w, first)
-				deadline := time.After(5 * time.Second)
+				deadline := time.After(30 * time.Second)
 				for seen := ""; seen != want; {
 					select {
 					case <-hints:

@@ -62,7 +62,7 @@ func Watch(t testing.TB, s manifests.Source) <-chan struct{} {
 	})
 	select {
 	case <-hints:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing is being watched")
 	}
 	return hints

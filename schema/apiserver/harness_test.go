@@ -149,7 +149,7 @@ func deletionOf(obj schema.Object) registry.Deletion {
 // eventually waits until a condition holds.
 func eventually(t testing.TB, holds func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(30 * time.Second)
+	deadline := time.NewTimer(2 * time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -170,7 +170,7 @@ func events(t *testing.T, w watch.Interface, gone bool) map[string][]watch.Event
 	t.Helper()
 	out := map[string][]watch.EventType{}
 	deleted := 0
-	timeout := time.NewTimer(10 * time.Second)
+	timeout := time.NewTimer(time.Minute)
 	defer timeout.Stop()
 	for {
 		select {

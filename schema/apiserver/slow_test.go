@@ -27,7 +27,7 @@ func TestSlowConsumer(t *testing.T) {
 	slow, quick := watching(object.ResourceVersion), watching(object.ResourceVersion)
 	defer quick.Stop()
 	filling := strings.Repeat("x", 2000)
-	ahead := make(chan struct{}, 2000) // of the quick one
+	ahead := make(chan struct{}, 500) // of the quick one: as much as is kept for it on a slow machine, too
 	go func() {
 		for i := range changes {
 			select {

@@ -28,7 +28,7 @@ import (
 // they are asked for.
 func next(t *testing.T, w watch.Interface, bookmarks bool) watch.Event {
 	t.Helper()
-	timeout := time.NewTimer(20 * time.Second)
+	timeout := time.NewTimer(time.Minute)
 	defer timeout.Stop()
 	for {
 		select {

@@ -175,7 +175,7 @@ var errEnough = errors.New("enough")
 // collect watches until n changes have come.
 func collect(t *testing.T, s registry.Store, prefix string, from int64, n int) []registry.Change {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var got []registry.Change
 	err := s.Watch(ctx, prefix, from, func(b registry.Batch) error {
@@ -215,7 +215,7 @@ func testWatchWholeRevision(t *testing.T, h Harness) {
 	if _, err := h.Store.Commit(t.Context(), registry.Txn{Ops: ops}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err := h.Store.Watch(ctx, "/p/", rev+1, func(b registry.Batch) error {
 		if len(b.Changes) != 20 || b.Revision != rev+1 {
@@ -238,7 +238,7 @@ func testCompacted(t *testing.T, h Harness) {
 	if _, _, err := h.Store.List(t.Context(), "/p/", old); !errors.Is(err, registry.ErrCompacted) {
 		t.Errorf("list: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := h.Store.Watch(ctx, "/p/", old, func(registry.Batch) error { return nil }); !errors.Is(err, registry.ErrCompacted) {
 		t.Errorf("watch: %v", err)
