@@ -178,7 +178,8 @@ func (c *cluster) until(what string, holds func() (bool, string)) time.Duration 
 	}
 }
 
-// atRest fails if anything but events is written while nothing happens.
+// atRest waits until nothing happens any more, and fails if something but
+// events is written for ever.
 func (c *cluster) atRest() {
 	c.t.Helper()
 	kinds := schema.Kinds[:len(schema.Kinds)-1] // events are the last
@@ -186,15 +187,16 @@ func (c *cluster) atRest() {
 	defer sub.Close()
 	raw := c.mirror.SubscribeRaw(schema.Root)
 	defer raw.Close()
-	for range 10 { // what was going on comes to an end
-		<-time.After(50 * time.Millisecond)
-		sub.Take()
-		raw.Take()
+	sub.Take()
+	raw.Take()
+	var wrote []schema.Key
+	for range 30 {
+		<-time.After(time.Second)
+		if wrote = append(sub.Take(), raw.Take()...); len(wrote) == 0 {
+			return
+		}
 	}
-	<-time.After(500 * time.Millisecond)
-	if wrote := append(sub.Take(), raw.Take()...); len(wrote) > 0 {
-		c.t.Errorf("written while nothing happens: %v", wrote)
-	}
+	c.t.Errorf("written while nothing happens: %v", wrote)
 }
 
 // serving is how many pods the service's slices have ready, on how many nodes.
