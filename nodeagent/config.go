@@ -110,6 +110,10 @@ type Config struct {
 	// ImagesChanged, if set, is sent to when images were loaded from outside:
 	// pods that wait for one try again at once.
 	ImagesChanged <-chan struct{}
+	// ImagesLoaded, if set, is closed when the images that lay ready on the
+	// machine are loaded: before that no pod asks a registry for one that is not
+	// there.
+	ImagesLoaded <-chan struct{}
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

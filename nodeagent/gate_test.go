@@ -108,6 +108,42 @@ func TestImageComesWhilePulling(t *testing.T) {
 	})
 }
 
+// TestImagesAreLoading: what runs is taken over while the node loads images, and
+// what needs one that is not there asks for it when they are loaded.
+func TestImagesAreLoading(t *testing.T) {
+	inWorld(t, func(w *world) {
+		there, comes, pulls, never := newPod("there", "main"), newPod("comes", "main"), newPod("pulls", "main"), newPod("never", "main")
+		comes.Spec.Containers[0].Image = "comes:1"
+		pulls.Spec.Containers[0].Image = "pulled:1"
+		never.Spec.Containers[0].Image, never.Spec.Containers[0].ImagePullPolicy = "none:1", corev1.PullNever
+		w.loaded = make(chan struct{})
+		w.start()
+		w.bind(there, comes, pulls, never)
+		w.wantState(there, "Running main=running,ready,0")
+		for _, pod := range []*corev1.Pod{comes, pulls, never} {
+			w.wantState(pod, "Pending main=ContainerCreating,0")
+		}
+		if got := w.said(comes).Status.ContainerStatuses[0].State.Waiting.Message; got != "Waiting: the node is loading its images" {
+			t.Errorf("it says %q", got)
+		}
+		w.runtime.AddImage(rt.Image{Ref: "comes:1", Cmd: []string{"/comes"}})
+		w.images <- struct{}{}
+		synctest.Wait()
+		w.wantState(comes, "Running main=running,ready,0")
+		w.pass(time.Minute)
+		if got := w.runtime.Calls("Pull"); got != 0 {
+			t.Errorf("%d pulls while images were loaded", got)
+		}
+		close(w.loaded)
+		synctest.Wait()
+		w.wantState(pulls, "Pending main=ErrImagePull,0")
+		w.wantState(never, "Pending main=ErrImageNeverPull,0")
+		if got := w.runtime.Calls("Pull"); got != 1 {
+			t.Errorf("%d pulls when they were, want 1", got)
+		}
+	})
+}
+
 func TestDeletedWhileStarting(t *testing.T) {
 	inWorld(t, func(w *world) {
 		pod := newPod("a", "main", "side")

@@ -61,6 +61,9 @@ func (w *worker) image(ctx context.Context, n need) (image runtime.Image, ready 
 			w.agent.note(w.pod, "Pulled", fmt.Sprintf("Container image %q already present on machine", n.image))
 		}
 		return image, true, nil
+	case !present && !w.agent.imagesLoaded():
+		w.awaitLoaded(ctx, n)
+		return image, false, nil
 	case answer == images.Refuse:
 		err := fmt.Errorf("image %s is not on the node and its pull policy is Never: load it, or change the policy: %w", n.image, runtime.ErrImageNotFound)
 		return image, false, w.fail(ctx, n.container, reasonNeverPull, err)
@@ -115,6 +118,7 @@ type pulling struct {
 	began    time.Time // when it had waited for others
 	progress runtime.Progress
 	alarm    *time.Timer // wakes the worker to tell how far it is, or nil
+	loading  bool        // waits for what the node loads
 }
 
 // progressEvery is how often a pull's progress is told.
@@ -123,6 +127,8 @@ const progressEvery = 2 * time.Second
 // words say how far a pull is.
 func (p *pulling) words() string {
 	switch {
+	case p.loading:
+		return "Waiting: the node is loading its images"
 	case p.progress.Queued:
 		return "Pulling: waits for other pulls"
 	case p.progress.Total == 0:
@@ -167,6 +173,28 @@ func (w *worker) pull(ctx context.Context, n need) {
 		if ctx.Err() == nil {
 			w.pulled[n.container] = pulled{pull: p, image: image, err: err, ended: now}
 		}
+		w.mu.Unlock()
+		poke(w.awake)
+	})
+}
+
+func (a *agent) imagesLoaded() bool { return a.cfg.ImagesLoaded == nil || isClosed(a.cfg.ImagesLoaded) }
+
+// awaitLoaded wakes the worker when the node's own images are loaded: the one
+// that is needed may be among them.
+func (w *worker) awaitLoaded(ctx context.Context, n need) {
+	ctx, cancel := context.WithCancel(ctx)
+	w.mu.Lock()
+	w.pulls[n.container] = &pulling{need: n, cancel: cancel, loading: true}
+	w.mu.Unlock()
+	w.tasks.Go(func() {
+		defer cancel()
+		select {
+		case <-ctx.Done():
+		case <-w.agent.cfg.ImagesLoaded:
+		}
+		w.mu.Lock()
+		delete(w.pulls, n.container)
 		w.mu.Unlock()
 		poke(w.awake)
 	})

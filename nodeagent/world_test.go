@@ -149,6 +149,7 @@ type world struct {
 	volumes  *volume.Manager
 	logs     fakeLogs
 	images   chan struct{}
+	loaded   chan struct{} // nil: there is nothing to load
 	meter    fakeMeter
 	eviction Eviction
 	podPIDs  int64
@@ -192,7 +193,7 @@ func (w *world) start() {
 			Node:         node, NodeIP: netip.MustParseAddr("192.168.0.1"), Store: w.store, Runtime: w.runtime, Network: w.network, Volumes: unmounted{w.volumes},
 			Recorder: recorder, Capacity: Capacity{MilliCPU: 2000, Memory: 4 << 30, Pods: 110}, Logs: &w.logs,
 			PodPIDs: w.podPIDs, Eviction: w.eviction, Meter: &w.meter,
-			ImagesChanged: w.images, Logger: logger, Static: w.own, Standalone: w.alone, PodCIDR: netip.MustParsePrefix("10.9.0.0/24"),
+			ImagesChanged: w.images, ImagesLoaded: w.loaded, Logger: logger, Static: w.own, Standalone: w.alone, PodCIDR: netip.MustParsePrefix("10.9.0.0/24"),
 		})
 		if err != nil {
 			w.t.Errorf("Run: %v", err)

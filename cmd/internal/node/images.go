@@ -22,7 +22,8 @@ type imageLoader struct {
 	state   string // file that remembers what was imported
 	runtime rt.Runtime
 	logger  *slog.Logger
-	loaded  chan<- struct{}
+	changed chan<- struct{} // is sent to when there are more
+	loaded  chan<- struct{} // is closed when all that was there at first is loaded
 }
 
 // archive is one file as it was imported.
@@ -43,8 +44,11 @@ func isArchive(name string) bool {
 	return false
 }
 
-// run imports what appears until ctx ends. known is what scan took in before.
-func (l *imageLoader) run(ctx context.Context, known map[string]archive) error {
+// run imports what is there and what appears until ctx ends.
+func (l *imageLoader) run(ctx context.Context) error {
+	known := l.remembered()
+	l.scan(ctx, known)
+	close(l.loaded)
 	hints := make(chan struct{}, 1)
 	hint := func() {
 		select {
@@ -99,7 +103,7 @@ func (l *imageLoader) scan(ctx context.Context, known map[string]archive) {
 		l.logger.Info("images loaded", "file", path, "images", now.Refs)
 		l.remember(known)
 		select {
-		case l.loaded <- struct{}{}:
+		case l.changed <- struct{}{}:
 		default:
 		}
 	}

@@ -303,12 +303,10 @@ func (n *Node) Run(ctx context.Context, store registry.Store, registerer prometh
 		g.Go(func() error { return n.keepContainerd(ctx) })
 	}
 	if n.flags.Images != "" {
-		// What is there is loaded before the agent starts, so that no pod asks
-		// a registry for an image that is on its way.
-		loader := imageLoader{dir: n.flags.Images, state: filepath.Join(n.flags.DataDir, "images-"+n.flags.Name+".json"), runtime: n.runtime, logger: n.logger, loaded: images}
-		known := loader.remembered()
-		loader.scan(ctx, known)
-		g.Go(func() error { return loader.run(ctx, known) })
+		loaded := make(chan struct{})
+		cfg.ImagesLoaded = loaded
+		loader := imageLoader{dir: n.flags.Images, state: filepath.Join(n.flags.DataDir, "images-"+n.flags.Name+".json"), runtime: n.runtime, logger: n.logger, changed: images, loaded: loaded}
+		g.Go(func() error { return loader.run(ctx) })
 	}
 	g.Go(func() error { return nodeagent.Run(ctx, cfg) })
 	return g.Wait()
