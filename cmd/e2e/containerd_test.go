@@ -29,7 +29,7 @@ func TestContainerdDies(t *testing.T) {
 	if err := syscall.Kill(dead, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	back := eventually(t, 30*time.Second, "another containerd", func() error {
+	back := eventually(t, patience, "another containerd", func() error {
 		if pid := pidIn(t, pidFile); pid == 0 || pid == dead {
 			return fmt.Errorf("still %d", pid)
 		}
@@ -46,7 +46,7 @@ func TestContainerdDies(t *testing.T) {
 	s.step("kill a container")
 	pod := s.cluster.pods(shop, "web")[0]
 	s.host.killProcesses(pod)
-	eventually(t, 30*time.Second, "the container is back", func() error {
+	eventually(t, patience, "the container is back", func() error {
 		for _, p := range s.cluster.podsReady(shop, "web", 2) {
 			if p.UID == pod.UID && p.Status.ContainerStatuses[0].RestartCount == 1 {
 				return nil
@@ -70,8 +70,8 @@ spec:
       containers:
         - name: web
           image: evenkeel.io/echo:1
-          readinessProbe: {exec: {command: [/echo, get, "http://127.0.0.1:8080/healthz"]}, periodSeconds: 1, failureThreshold: 1}
-          livenessProbe: {exec: {command: [/echo, get, "http://127.0.0.1:8080/healthz"]}, periodSeconds: 1, failureThreshold: 1}
+          readinessProbe: {exec: {command: [/echo, get, "http://127.0.0.1:8080/healthz"]}, periodSeconds: 1, timeoutSeconds: 4, failureThreshold: 1}
+          livenessProbe: {exec: {command: [/echo, get, "http://127.0.0.1:8080/healthz"]}, periodSeconds: 1, timeoutSeconds: 4, failureThreshold: 1}
 `
 
 // TestContainerdStaysAway has the machine's containerd dead for longer than

@@ -15,7 +15,7 @@ import (
 
 // movedWithin is how long it may take until the pods of a dead node run on
 // others.
-const movedWithin = 20 * time.Second
+const movedWithin = 30 * time.Second
 
 // TestThreeNodes runs a service on three nodes, kills one and brings it back.
 func TestThreeNodes(t *testing.T) {

@@ -58,7 +58,7 @@ func (w *world) start(ns netns.NsHandle, program string, args ...string) *proces
 func (p *process) end() {
 	if !p.ended() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
-		if !p.wait(20 * time.Second) {
+		if !p.wait(patience) {
 			p.w.t.Errorf("%s did not end on SIGTERM", p.name)
 			p.kill()
 		}

@@ -126,5 +126,22 @@ func (c *cluster) revisions() map[string]string {
 	return out
 }
 
+// atRest waits until nothing is written any more, and returns the revisions.
+func (c *cluster) atRest() map[string]string {
+	c.t.Helper()
+	c.current()
+	last, since := c.revisions(), time.Now()
+	eventually(c.t, patience, "nothing written", func() error {
+		if now := c.revisions(); !maps.Equal(last, now) {
+			last, since = now, time.Now()
+		}
+		if quiet := time.Since(since); quiet < 500*time.Millisecond {
+			return fmt.Errorf("something was %v ago", quiet)
+		}
+		return nil
+	})
+	return last
+}
+
 // running are the processes in pods, which a restart of ours must not change.
 func (h *host) running() []int { return slices.Sorted(maps.Keys(h.containers())) }

@@ -204,7 +204,7 @@ func (s *soak) renew() {
 	for _, pod := range s.cluster.pods(shop, "") {
 		grace := int64(s.rng.IntN(2))
 		_, err := s.cluster.regs.Delete(s.t.Context(), registry.Deletion{Key: schema.KeyOf(pod), UID: pod.UID, GraceSeconds: &grace})
-		if err != nil && !strings.Contains(err.Error(), "not found") {
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) { // it is gone, and maybe another has its name
 			s.t.Fatal(err)
 		}
 	}

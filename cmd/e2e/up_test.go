@@ -180,7 +180,7 @@ func (g guestbook) drift() {
 
 func (g guestbook) broken() {
 	good := g.repo.read("web.yaml")
-	before := g.cluster.revisions()
+	before := g.cluster.atRest()
 	tr := g.startTraffic(g.hub, 50, g.nodePort())
 	g.repo.replace("web.yaml", "replicas: 5", "replicas: seven")
 	g.repo.replace("store.yaml", "replicas: 1", "replicas: 0")
@@ -220,7 +220,7 @@ func place(text, file, word string) string {
 // restart ends up and starts it again: the containers must not notice, and
 // nothing is written of what is as it should be.
 func (g guestbook) restart(end func(*process)) {
-	before, pods, written := g.host.running(), podUIDs(g.cluster.pods(book, app)), g.cluster.revisions()
+	before, pods, written := g.host.running(), podUIDs(g.cluster.pods(book, app)), g.cluster.atRest()
 	tr := g.startTraffic(g.hub, 50, g.nodePort())
 	end(g.up)
 	if diff := cmp.Diff(before, g.host.running()); diff != "" {
