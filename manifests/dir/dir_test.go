@@ -123,6 +123,17 @@ func TestReadRefusesWhatHasChanged(t *testing.T) {
 	}
 }
 
+// TestAgeOf: a file that is written to while it is looked at is waited for, and
+// one from the future is not.
+func TestAgeOf(t *testing.T) {
+	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
+	for changed, want := range map[int]time.Duration{1: 9 * time.Second, 10: 0, 11: 0, 12: 0, 13: -3 * time.Second} {
+		if got := ageOf(at(changed), at(10), at(12)); got != want {
+			t.Errorf("changed at %d: %v, want %v", changed, got, want)
+		}
+	}
+}
+
 // TestChangesAreSeen makes each change and waits for a snapshot that has it.
 func TestChangesAreSeen(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")

@@ -132,9 +132,18 @@ func (f *found) stat(dir int) (time.Duration, error) {
 		return 0, fmt.Errorf("%s has %d bytes, at most %d are read", f.path, st.Size, maxFile)
 	}
 	f.known = known{size: st.Size, mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano(), inode: st.Ino, dev: uint64(st.Dev)}
-	age := now.Sub(time.Unix(0, max(f.mtime, f.ctime)))
+	age := ageOf(time.Unix(0, max(f.mtime, f.ctime)), now, time.Now())
 	f.sure = age > settle
 	return age, nil
+}
+
+// ageOf is how long ago a file was changed, at least, that was looked at between
+// two moments: 0 if that was between them, and negative if it is yet to come.
+func ageOf(changed, from, to time.Time) time.Duration {
+	if changed.After(from) && !changed.After(to) {
+		return 0
+	}
+	return from.Sub(changed)
 }
 
 // cut splits a path into directory and name; the root's is "".
