@@ -3,6 +3,7 @@ package containerd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path"
 	"time"
 
@@ -21,12 +22,17 @@ const removers = 8
 // the next start.
 func (r *Runtime) Cleanup(ctx context.Context, withImages bool) error {
 	ctx = r.scope(ctx)
+	ending, err := shims(r.cfg.Namespace)
+	if err != nil {
+		return fmt.Errorf("look for shims: %w", err)
+	}
 	if err := r.removeContainers(ctx); err != nil {
 		return err
 	}
 	if err := r.sweepShims(ctx); err != nil {
 		return err
 	}
+	awaitShims(ctx, ending)
 	if err := r.removeMapped(); err != nil {
 		return err
 	}

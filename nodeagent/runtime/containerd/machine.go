@@ -75,19 +75,64 @@ func writeProc(file string, value int) error {
 // ancestry reads a process's parent and session from /proc; zeros when it is
 // gone.
 func ancestry(pid int) (parent, session int) {
+	fields := statOf(pid)
+	if len(fields) == 0 {
+		return 0, 0
+	}
+	parent, _ = strconv.Atoi(fields[statParent])
+	session, _ = strconv.Atoi(fields[statSession])
+	return parent, session
+}
+
+// Places in what statOf returns.
+const (
+	statState   = 0
+	statParent  = 1
+	statSession = 3
+	statThreads = 17
+	statStarted = 19
+)
+
+// statOf is what /proc says of a process after its name (proc(5)); nil when it
+// is gone.
+func statOf(pid int) []string {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, 0
+		return nil
 	}
 	// The name in parentheses may hold anything: what counts comes after the last one.
 	_, after, _ := cutLast(string(data), ")")
 	fields := strings.Fields(after)
-	if len(fields) < 4 {
-		return 0, 0
+	if len(fields) <= statStarted {
+		return nil
 	}
-	parent, _ = strconv.Atoi(fields[1])
-	session, _ = strconv.Atoi(fields[3])
-	return parent, session
+	return fields
+}
+
+// process is one of the machine's, and not a later one with its number.
+type process struct {
+	pid     int
+	started string
+}
+
+func processOf(pid int) process {
+	p := process{pid: pid}
+	if fields := statOf(pid); fields != nil {
+		p.started = fields[statStarted]
+	}
+	return p
+}
+
+// lives reports whether a process has not ended yet, or has not yet let go of
+// what it had open: it loses its memory, and with that its command line, before
+// its files. One that has ended and awaits its parent does not live.
+func (p process) lives() bool {
+	fields := statOf(p.pid)
+	if fields == nil || fields[statStarted] != p.started {
+		return false
+	}
+	ended := fields[statState] == "Z" || fields[statState] == "X"
+	return !ended || fields[statThreads] != "1" // threads outlive the first one
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {

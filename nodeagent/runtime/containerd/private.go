@@ -231,7 +231,8 @@ func (p private) tail() string {
 	return strings.TrimSpace(string(data))
 }
 
-// stop ends the containerd of the pid file, if that process is it.
+// stop ends the containerd of the pid file, if that process is it, and waits
+// until it has let go of its files.
 func (p private) stop(ctx context.Context) error {
 	data, err := os.ReadFile(p.pidFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -246,7 +247,8 @@ func (p private) stop(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	for signal := syscall.SIGTERM; p.runs(pid); {
+	running := p.runs(pid)
+	for signal := syscall.SIGTERM; running.lives(); {
 		if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("stop private containerd: %w", err)
 		}
@@ -263,9 +265,16 @@ func (p private) stop(ctx context.Context) error {
 	return nil
 }
 
-// runs reports whether a process is the containerd with our configuration,
-// and not a later one with its pid, or one that has ended and awaits its parent.
-func (p private) runs(pid int) bool {
+// runs is a process if it is the containerd with our configuration, and not a
+// later one with its pid. A containerd that is about to end has no command line
+// any more, and might be ours.
+func (p private) runs(pid int) process {
+	found := processOf(pid)
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && strings.Contains(string(cmdline), p.config+"\x00")
+	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	ending := len(cmdline) == 0 && string(name) == "containerd\n"
+	if err != nil || !ending && !strings.Contains(string(cmdline), p.config+"\x00") {
+		return process{}
+	}
+	return found
 }

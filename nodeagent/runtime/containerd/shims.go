@@ -16,8 +16,8 @@ import (
 
 // shimProcess holds the containers of one pod.
 type shimProcess struct {
-	pid int
-	id  string // of the container that it was started for
+	process
+	id string // of the container that it was started for
 }
 
 // shims are the shims of a containerd namespace, by what their command lines
@@ -35,7 +35,7 @@ func shims(namespace string) ([]shimProcess, error) {
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if id, ok := shimOf(line, namespace); ok && err == nil {
-			out = append(out, shimProcess{pid: pid, id: id})
+			out = append(out, shimProcess{processOf(pid), id})
 		}
 	}
 	return out, nil
@@ -81,7 +81,7 @@ func (r *Runtime) sweepShims(ctx context.Context) error {
 			continue
 		}
 		r.log.Warn("shim of a pod that is gone, ended", "pid", s.pid, "container", s.id)
-		if err := end(ctx, s.pid); err != nil {
+		if err := end(ctx, s.process); err != nil {
 			errs = append(errs, fmt.Errorf("end shim %d of %s: %w", s.pid, s.id, err))
 		}
 	}
@@ -129,23 +129,30 @@ func hasChildren(pid int) bool {
 const termWait = 2 * time.Second
 
 // end ends a process and waits until it is gone.
-func end(ctx context.Context, pid int) error {
+func end(ctx context.Context, p process) error {
 	ctx, cancel := context.WithTimeout(ctx, termWait+3*time.Second)
 	defer cancel()
-	signal, began := syscall.SIGTERM, time.Now()
-	for {
-		err := syscall.Kill(pid, signal)
-		if errors.Is(err, syscall.ESRCH) {
-			return nil
-		}
-		if err != nil {
+	for signal, began := syscall.SIGTERM, time.Now(); p.lives(); {
+		if err := syscall.Kill(p.pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return err
 		}
 		if time.Since(began) > termWait {
 			signal = syscall.SIGKILL
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// awaitShims waits until shims are gone that end by themselves, having lost
+// their containers: containerd does not wait for that.
+func awaitShims(ctx context.Context, ending []shimProcess) {
+	ctx, cancel := context.WithTimeout(ctx, termWait)
+	defer cancel()
+	for _, s := range ending {
+		for s.lives() && pause(ctx, 5*time.Millisecond) == nil {
 		}
 	}
 }

@@ -1,15 +1,19 @@
 package containerd
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/leases"
+
+	"github.com/evenkeel/evenkeel/testdata/requires"
 )
 
 func TestShimOf(t *testing.T) {
@@ -66,6 +70,38 @@ func (n *node) forgottenShim(id string) {
 	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+n.cfg.Address+".ttrpc", "GRPC_ADDRESS="+n.cfg.Address)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		n.t.Fatalf("start a shim: %v\n%s", err, out)
+	}
+}
+
+// A process that was ended has let go of what it had open: it loses its memory
+// before, which takes a while, and with that its command line.
+func TestEndLetsGo(t *testing.T) {
+	requires.Root(t)
+	disk := t.TempDir()
+	if err := syscall.Mount("evenkeel-test", disk, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.Create(filepath.Join(disk, "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const much = 100 << 20
+	cmd := exec.CommandContext(t.Context(), "tail", "-c", strconv.Itoa(much)) // keeps it until it has seen the end
+	cmd.Stdout = out
+	in, err := cmd.StdinPipe()
+	if err := errors.Join(err, cmd.Start(), out.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p := processOf(cmd.Process.Pid)
+	if _, err := in.Write(make([]byte, much)); err != nil || !p.lives() {
+		t.Fatalf("it ended by itself: %v", err)
+	}
+	if err := errors.Join(end(t.Context(), p), syscall.Unmount(disk, 0)); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait()
+	if later := processOf(os.Getpid()); (process{later.pid, p.started}).lives() {
+		t.Error("another process is taken for it")
 	}
 }
 
