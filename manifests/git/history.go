@@ -14,8 +14,12 @@ import (
 	"github.com/evenkeel/evenkeel/manifests"
 )
 
-// historyTime is how long LastChanges looks at most.
-const historyTime = 300 * time.Millisecond
+// LastChanges looks for so long at most, but at so many commits in any case: a
+// busy machine does not know less of what changed lately.
+const (
+	historyTime  = 300 * time.Millisecond
+	historyLeast = 100
+)
 
 // LastChanges returns, for files of a revision, the commit that last changed
 // each, as `git log -1` does. Of files that have been as they are for so long
@@ -39,7 +43,7 @@ func (s *Source) LastChanges(ctx context.Context, revision string, files []strin
 	}
 	w.compare(w.tree(commit), plumbing.ZeroHash, "", asked, start.add) // those that are there
 	w.push(commit.Hash, start)
-	for len(w.queue) > 0 && ctx.Err() == nil {
+	for n := 0; len(w.queue) > 0 && (n < historyLeast || ctx.Err() == nil); n++ {
 		w.step()
 	}
 	return w.found
