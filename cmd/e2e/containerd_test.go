@@ -70,6 +70,7 @@ spec:
       containers:
         - name: web
           image: evenkeel.io/echo:1
+          startupProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, failureThreshold: 60}
           readinessProbe: {exec: {command: [/echo, get, "http://127.0.0.1:8080/healthz"]}, periodSeconds: 1, timeoutSeconds: 4, failureThreshold: 1}
           livenessProbe: {exec: {command: [/echo, get, "http://127.0.0.1:8080/healthz"]}, periodSeconds: 1, timeoutSeconds: 4, failureThreshold: 1}
 `
