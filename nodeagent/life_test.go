@@ -31,6 +31,52 @@ func TestImageComes(t *testing.T) {
 	})
 }
 
+// TestPodMended: a pod that is changed is tried again at once, however long its
+// failures have kept it waiting.
+func TestPodMended(t *testing.T) {
+	for name, test := range map[string]struct {
+		breaks, mends func(pod *corev1.Pod)
+		waiting       string
+	}{
+		"image": {
+			func(pod *corev1.Pod) { pod.Spec.Containers[0].Image = "other:1" },
+			func(pod *corev1.Pod) { pod.Spec.Containers[0].Image = "app:1" },
+			"Pending main=ImagePullBackOff,0",
+		},
+		"annotation": {
+			func(pod *corev1.Pod) {
+				pod.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+				c := &pod.Spec.Containers[0]
+				c.Env = []corev1.EnvVar{{Name: "AT", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.annotations['at']"}}}}
+				c.VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v", SubPathExpr: "/$(AT)"}}
+			},
+			func(pod *corev1.Pod) {
+				pod.Spec.Containers[0].VolumeMounts[0].SubPathExpr = "$(AT)"
+				pod.Annotations = map[string]string{"at": "here"}
+			},
+			"Pending main=CreateContainerConfigError,0",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				pod := newPod("a", "main")
+				test.breaks(pod)
+				w.start()
+				w.bind(pod)
+				w.pass(time.Hour + time.Second)
+				w.wantState(pod, test.waiting)
+				pod = pod.DeepCopy()
+				test.mends(pod)
+				w.bind(pod)
+				w.wantState(pod, "Running main=running,ready,0")
+				w.delete(pod, 0)
+				w.unbind(pod)
+				w.wantNothing(pod)
+			})
+		})
+	}
+}
+
 func TestReferenceComes(t *testing.T) {
 	for _, kind := range []string{"env", "volume"} {
 		t.Run(kind, func(t *testing.T) {

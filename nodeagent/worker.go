@@ -52,16 +52,6 @@ type worker struct {
 	hooks  map[string]context.CancelFunc // by container ID: postStart
 }
 
-// news is what a worker may have waited for.
-type news struct {
-	refs    bool // config maps or secrets that the pod refers to
-	images  bool // images were loaded
-	network bool // the node has a range of addresses
-	runtime bool // the container runtime answers, or no longer does
-	mirror  bool // the store knows a static pod, or no longer does
-	doom    *Doom
-}
-
 // newWorker returns the worker of a pod of which an earlier process of this
 // node said something, or nothing.
 func newWorker(a *agent, uid string, said corev1.PodStatus) *worker {
@@ -178,6 +168,7 @@ func (w *worker) takeBound() *corev1.Pod {
 	w.pod = bound
 	if changed {
 		w.resizing = Failure{}
+		w.retry(news{refs: true}) // what it says of itself is as good as a reference
 	}
 	if changed && w.prepared != nil && asksAboutItself(bound) {
 		w.updateVolumes()
@@ -232,47 +223,6 @@ func (w *worker) beginAnew() {
 	if !terminal(w.said.Phase) {
 		w.said = corev1.PodStatus{EphemeralContainerStatuses: w.said.EphemeralContainerStatuses} // they are not started again
 	}
-}
-
-// takeNews forgets failures that the news may have mended.
-func (w *worker) takeNews(ctx context.Context) {
-	w.mu.Lock()
-	n := w.news
-	w.news = news{}
-	w.mu.Unlock()
-	if w.doom == nil {
-		w.doom = n.doom
-	}
-	for name, f := range w.failures {
-		if n.mends(f.Reason) {
-			f.RetryAt = time.Time{}
-			w.failures[name] = f
-		}
-	}
-	if n.refs && w.pod != nil && len(w.pod.Spec.ImagePullSecrets) > 0 {
-		w.backoff = images.Backoff{}
-	}
-	if n.images {
-		w.endNeedlessPulls(ctx)
-	}
-	if n.mirror && w.pod != nil && w.said.StartTime != nil {
-		w.publish(w.pod, w.said, false)
-	}
-	if n.refs && w.prepared != nil && w.pod != nil {
-		w.updateVolumes()
-	}
-}
-
-func (n news) mends(reason string) bool {
-	switch reason {
-	case reasonConfig, reasonVolumes:
-		return n.refs
-	case reasonSandbox:
-		return n.network
-	case reasonInspect:
-		return n.runtime
-	}
-	return (n.images || n.refs) && isImageReason(reason)
 }
 
 // observed gathers what is known of the pod.
