@@ -126,7 +126,7 @@ func (e *execution) abandon(ctx context.Context) {
 	defer cancel()
 	rec, _ := e.r.recall(e.container)
 	if e.pid > 0 && insideTree(rec.parent) {
-		killFamily(e.r.cgroups.processes(rec.cgroup()), e.pid)
+		killFamily(func() []int { return e.r.cgroups.processes(rec.cgroup()) }, e.pid)
 	}
 	service := e.r.client.TaskService()
 	_, err := service.Kill(ctx, &tasks.KillRequest{ContainerID: e.container, ExecID: e.id, Signal: uint32(syscall.SIGKILL)})
@@ -144,27 +144,33 @@ func (e *execution) delete(ctx context.Context) {
 	}
 }
 
+// familyLooks is how often killFamily looks for more, which a command that
+// forks without end always has.
+const familyLooks = 100
+
 // killFamily ends the process that leads a session with the others of that
-// session and its descendants, as far as they are among the candidates.
-func killFamily(candidates []int, leader int) {
+// session and its descendants, as far as they are among the candidates. They
+// are stopped first, and looked for until there are no more: one that runs may
+// have another child at any time.
+func killFamily(candidates func() []int, leader int) {
 	family := []int{leader}
-	for grown := true; grown; {
+	_ = syscall.Kill(leader, syscall.SIGSTOP)
+	for looks, grown := 0, true; grown && looks < familyLooks; looks++ {
 		grown = false
-		for _, pid := range candidates {
+		for _, pid := range candidates() {
 			if slices.Contains(family, pid) {
 				continue
 			}
 			parent, session := ancestry(pid)
 			if session == leader || slices.Contains(family, parent) {
+				_ = syscall.Kill(pid, syscall.SIGSTOP)
 				family = append(family, pid)
 				grown = true
 			}
 		}
 	}
 	for _, pid := range family {
-		if pid == leader || slices.Contains(candidates, pid) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
+		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
 

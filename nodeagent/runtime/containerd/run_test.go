@@ -3,7 +3,11 @@ package containerd
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -160,7 +164,7 @@ func TestOOM(t *testing.T) {
 		t.Errorf("container over its limit is %+v", got)
 	}
 	var exit bool
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(time.Minute)
 	for !exit {
 		select {
 		case e := <-events:
@@ -278,15 +282,41 @@ func TestExec(t *testing.T) {
 	}
 }
 
+// lapse is a context whose time is up when the test says so.
+type lapse struct {
+	context.Context
+	over chan struct{}
+}
+
+func (l lapse) Done() <-chan struct{} { return l.over }
+
+func (l lapse) Err() error {
+	select {
+	case <-l.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 // A command that runs out of time is killed with its children, even those
 // that went into a session of their own.
 func TestExecTimeout(t *testing.T) {
 	n := newNode(t)
 	c := n.start(n.container("p1", "main", "sleep"))
-	before := len(n.cgroups.processes(c.CgroupParent + "/" + c.ID))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	start := time.Now()
+	n.awaitLog(c, "sleeping")
+	all := func() int { return len(n.cgroups.processes(c.CgroupParent + "/" + c.ID)) }
+	before := all()
+	ctx := lapse{t.Context(), make(chan struct{})}
+	grandchild := fmt.Sprintf("/proc/%d/root/data/sleeps", n.status(c.ID).PID)
+	go func() {
+		defer close(ctx.over)
+		for {
+			if _, err := os.Stat(grandchild); err == nil || pause(t.Context(), 10*time.Millisecond) != nil {
+				return
+			}
+		}
+	}()
 	_, out, err := n.Exec(ctx, c.ID, []string{"/tool", "family", "family"}, 300)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
@@ -294,13 +324,43 @@ func TestExecTimeout(t *testing.T) {
 	if !strings.Contains(string(out), "sleeping") {
 		t.Errorf("the grandchild never ran: %q", out)
 	}
-	if took := time.Since(start); took > 3*time.Second {
-		t.Errorf("took %v", took)
-	}
-	if after := n.cgroups.processes(c.CgroupParent + "/" + c.ID); len(after) != before {
+	if after := all(); after != before {
 		t.Errorf("%d processes before, now %v", before, after)
 	}
 	if got := n.status(c.ID); got.State != rt.Running {
 		t.Errorf("the container itself is %+v", got)
+	}
+}
+
+// TestKillFamilyThatGrows: those that are born while they are looked for are
+// ended too.
+func TestKillFamilyThatGrows(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "grow") // which its command lines name
+	writeFile(t, script, `if [ "$1" = 60 ]; then sleep 60; exit; fi; setsid sh "$0" $(($1 + 1)) & wait`)
+	cmd := exec.CommandContext(t.Context(), "sh", script, "0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for len(processesOf(t, script)) < 5 {
+		if err := pause(t.Context(), time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	killFamily(func() (pids []int) {
+		files, _ := filepath.Glob("/proc/[0-9]*")
+		for _, file := range files {
+			pid, _ := strconv.Atoi(filepath.Base(file))
+			pids = append(pids, pid)
+		}
+		return pids
+	}, cmd.Process.Pid)
+	_ = cmd.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for len(processesOf(t, script)) > 0 { // those that were killed take a moment
+		if pause(ctx, 10*time.Millisecond) != nil {
+			t.Fatalf("left: %v", processesOf(t, script))
+		}
 	}
 }

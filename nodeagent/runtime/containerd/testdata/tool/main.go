@@ -19,6 +19,9 @@ func main() {
 		stop := make(chan os.Signal, 1)
 		signal.Notify(stop, syscall.SIGTERM)
 		fmt.Println("sleeping") // and from now on a signal is heard
+		if len(os.Args) > 2 {
+			_ = os.WriteFile(os.Args[2], nil, 0o644)
+		}
 		<-stop
 		os.Exit(3)
 	case "exit":
@@ -44,7 +47,7 @@ func main() {
 			child = exec.Command("/tool", "family")
 		}
 		if len(os.Args) == 2 {
-			child = exec.Command("/tool", "sleep")
+			child = exec.Command("/tool", "sleep", "/data/sleeps")
 			child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		}
 		child.Stdout = os.Stdout
