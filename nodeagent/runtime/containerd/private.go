@@ -231,30 +231,60 @@ func (p private) tail() string {
 	return strings.TrimSpace(string(data))
 }
 
-// stop ends the containerd of the pid file, if that process is it, and waits
-// until it has let go of its files.
+// stop ends the containerd with our configuration, and waits until it has let go
+// of its files.
 func (p private) stop(ctx context.Context) error {
-	data, err := os.ReadFile(p.pidFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("stop private containerd: %w", err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		return fmt.Errorf("stop private containerd: pid file %s: %w", p.pidFile, err)
-	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	running := p.runs(pid)
-	for signal := syscall.SIGTERM; running.lives(); {
-		if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("stop private containerd: %w", err)
+	for _, running := range p.running() {
+		if err := running.end(ctx); err != nil {
+			return fmt.Errorf("stop private containerd (pid %d): %w", running.pid, err)
+		}
+	}
+	return nil
+}
+
+// running is the containerd of the pid file, if that process is it, and
+// whichever else has our configuration: an agent that was killed as it started
+// one has not written its pid.
+func (p private) running() []process {
+	var out []process
+	data, _ := os.ReadFile(p.pidFile)
+	named, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if found := p.runs(named); err == nil && found.lives() {
+		out = append(out, found)
+	}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == named || !p.isIn(e.Name()) {
+			continue
+		}
+		if found := processOf(pid); found.lives() {
+			out = append(out, found)
+		}
+	}
+	return out
+}
+
+// isIn reports whether a process, by its directory in /proc, is a containerd
+// with our configuration.
+func (p private) isIn(pid string) bool {
+	cmdline, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+	name, _ := os.ReadFile("/proc/" + pid + "/comm")
+	return string(name) == "containerd\n" && strings.Contains(string(cmdline), p.config+"\x00")
+}
+
+// end ends a process, by force after the context, and waits until it has let go
+// of its files.
+func (p process) end(ctx context.Context) error {
+	for signal := syscall.SIGTERM; p.lives(); {
+		if err := syscall.Kill(p.pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			if signal == syscall.SIGKILL {
-				return fmt.Errorf("stop private containerd (pid %d): %w", pid, err)
+				return err
 			}
 			signal = syscall.SIGKILL
 			var more context.CancelFunc

@@ -61,6 +61,37 @@ func TestPrivateRestart(t *testing.T) {
 	}
 }
 
+// An agent that is killed as it starts containerd leaves no pid, or half a file.
+func TestPrivateStopsWithoutPID(t *testing.T) {
+	need(t)
+	for name, spoil := range map[string]func(string) error{
+		"none":         os.Remove,
+		"half written": func(file string) error { return os.Truncate(file, 0) },
+		"of before":    func(file string) error { return os.WriteFile(file, []byte("4194304"), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, err := os.MkdirTemp("/tmp", "ekp")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			dir = filepath.Join(dir, "c")
+			if _, err := StartPrivate(t.Context(), PrivateConfig{Dir: dir, Logger: slog.New(slog.DiscardHandler)}); err != nil {
+				t.Fatal(err)
+			}
+			started := processOf(privatePID(t, dir))
+			if err := spoil(filepath.Join(dir, "containerd.pid")); err != nil {
+				t.Error(err)
+			}
+			stopPrivate(t, dir)
+			if started.lives() {
+				t.Errorf("containerd (pid %d) runs on", started.pid)
+				_ = syscall.Kill(started.pid, syscall.SIGKILL)
+			}
+		})
+	}
+}
+
 func stopPrivate(t *testing.T, dir string) {
 	t.Helper()
 	for range 2 {
