@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -25,10 +24,7 @@ func TestContainerdDies(t *testing.T) {
 
 	s.step("kill containerd")
 	pidFile := filepath.Join(s.host.data(), "containerd", "containerd.pid")
-	dead := pidIn(t, pidFile)
-	if err := syscall.Kill(dead, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	dead := s.host.killContainerd()
 	back := eventually(t, patience, "another containerd", func() error {
 		if pid := pidIn(t, pidFile); pid == 0 || pid == dead {
 			return fmt.Errorf("still %d", pid)
@@ -141,7 +137,7 @@ func TestContainerdStaysAway(t *testing.T) {
 func pidIn(t *testing.T, file string) int {
 	t.Helper()
 	text, err := os.ReadFile(file)
-	if err != nil {
+	if err != nil || len(text) == 0 { // it is being written
 		return 0
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))

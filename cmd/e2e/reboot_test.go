@@ -94,12 +94,17 @@ func (h *host) reboot() {
 	}
 }
 
-func (h *host) killContainerd() {
+// killContainerd kills the host's containerd and returns which process that was.
+func (h *host) killContainerd() int {
 	h.t.Helper()
 	pid := pidIn(h.t, filepath.Join(h.data(), "containerd", "containerd.pid"))
+	if pid == 0 {
+		h.t.Fatal("no containerd runs")
+	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		h.t.Fatal(err)
 	}
+	return pid
 }
 
 func (h *host) unmountAll() {
