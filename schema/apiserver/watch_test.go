@@ -204,7 +204,7 @@ func TestWatchers(t *testing.T) {
 	follow := func(w *world, n int, from func(i int) string) {
 		t.Helper()
 		var wg sync.WaitGroup
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		for i := range watchers {
 			wg.Go(func() {
