@@ -62,10 +62,11 @@ const hostsOfNode = "/etc/hosts"
 func (a *agent) writeHosts(pod *corev1.Pod, sandbox network.Sandbox) (path string, err error) {
 	uid := string(pod.UID)
 	if pod.Spec.HostNetwork {
-		text, err := os.ReadFile(hostsOfNode)
+		node, err := os.ReadFile(hostsOfNode)
 		if err != nil && !os.IsNotExist(err) {
 			return "", err
 		}
+		text := append([]byte(volume.HostsHeadHostNetwork), node...)
 		for _, alias := range pod.Spec.HostAliases {
 			text = append(text, "\n"+alias.IP+"\t"+strings.Join(alias.Hostnames, "\t")+"\n"...)
 		}

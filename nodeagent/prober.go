@@ -190,8 +190,9 @@ func (p *prober) loop(ctx context.Context, a attempt, found func(probe.Result, s
 		p.worker.agent.warn(a.pod, "Unhealthy", fmt.Sprintf("%s probe: %v", a.kind, err))
 		return
 	}
-	counter := probe.NewCounter(probe.ScheduleOf(a.def), a.startedAt, a.initial)
-	early := earlyLooks{delay: firstEarlyLook, wanted: a.initial != probe.Success && a.kind != "Liveness" && a.def.SuccessThreshold <= 1 && resolved.Exec == nil}
+	schedule := probe.ScheduleOf(a.def)
+	counter := probe.NewCounter(schedule, a.startedAt, a.initial)
+	early := earlyLooks{delay: firstEarlyLook, after: a.startedAt.Add(schedule.InitialDelay), wanted: a.initial != probe.Success && a.kind != "Liveness" && a.def.SuccessThreshold <= 1 && resolved.Exec == nil}
 	for {
 		well := early.until(ctx, counter.Next(time.Now()), func() bool {
 			result, _ := probe.Run(ctx, resolved, nil)
@@ -232,12 +233,14 @@ const firstEarlyLook = 25 * time.Millisecond
 // says nothing: only attempts that are due count for the threshold.
 type earlyLooks struct {
 	wanted bool
+	after  time.Time // the probe's initial delay is over
 	delay  time.Duration
 }
 
 // until waits for the time an attempt is due; true if the container was seen
 // to be well before.
 func (e *earlyLooks) until(ctx context.Context, due time.Time, look func() bool) bool {
+	wait(ctx, time.Until(e.after))
 	for e.wanted && ctx.Err() == nil && time.Until(due) > e.delay {
 		wait(ctx, e.delay)
 		e.delay *= 2

@@ -96,7 +96,12 @@ type Hosts struct {
 	Aliases  []corev1.HostAlias
 }
 
-const hostsHead = `# Made by the node agent. Changes are lost when the pod starts anew.
+// The first line of a pod's hosts is the kubelet's own: programs know a managed
+// file by it. In the node's network the node's lines follow it.
+const (
+	HostsHeadHostNetwork = "# Kubernetes-managed hosts file (host network).\n"
+
+	hostsHead = `# Kubernetes-managed hosts file.
 127.0.0.1	localhost
 ::1	localhost ip6-localhost ip6-loopback
 fe00::	ip6-localnet
@@ -104,6 +109,7 @@ fe00::	ip6-mcastprefix
 fe00::1	ip6-allnodes
 fe00::2	ip6-allrouters
 `
+)
 
 // Render is the file's text. Pure.
 func (h Hosts) Render() []byte {

@@ -354,7 +354,7 @@ func TestFiles(t *testing.T) {
 	}
 	first, _ := os.Stat(path)
 	data, _ := os.ReadFile(path)
-	if want := "10.0.0.7\tlamp.sub.default.svc.cluster.local\tlamp\n10.9.9.9\ta\tb\n"; !strings.HasSuffix(string(data), want) {
+	if want := "10.0.0.7\tlamp.sub.default.svc.cluster.local\tlamp\n10.9.9.9\ta\tb\n"; !strings.HasSuffix(string(data), want) || !strings.HasPrefix(string(data), "# Kubernetes-managed hosts file.\n") {
 		t.Errorf("hosts: %s", data)
 	}
 	hosts.IPs = []string{"10.0.0.8"}

@@ -37,6 +37,7 @@ containers:
 - {name: grpc, image: IMAGE, args: [sleep], livenessProbe: {periodSeconds: 1, failureThreshold: 1, grpc: {port: 8093}}}
 - {name: tls, image: IMAGE, args: [serve-tls, "8094"], readinessProbe: {periodSeconds: 1, httpGet: {port: 8094, scheme: HTTPS}}}
 - {name: elsewhere, image: IMAGE, args: [sleep], readinessProbe: {periodSeconds: 1, tcpSocket: {host: 127.0.0.1, port: 1}}}
+- {name: delayed-tls, image: IMAGE, args: [serve-tls, "8096"], readinessProbe: {initialDelaySeconds: 2, periodSeconds: 10, httpGet: {port: 8096, scheme: HTTPS}}}
 `)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,9 +49,12 @@ containers:
 		data, _ := os.ReadFile(w.file(name))
 		return strings.Count(string(data), "x")
 	}
-	said := w.run(t, pod, "delayed", func(p *corev1.Pod) bool { return status(p, "delayed").Ready })
-	if since := time.Since(status(said, "delayed").State.Running.StartedAt.Time); since < 2*time.Second {
-		t.Errorf("ready %v after its start", since)
+	w.bind(pod)
+	for _, name := range []string{"delayed", "delayed-tls"} {
+		said := w.await(t, pod, name, func(p *corev1.Pod) bool { return status(p, name).Ready })
+		if since := time.Since(status(said, name).State.Running.StartedAt.Time); since < 2*time.Second {
+			t.Errorf("%s is ready %v after its start", name, since)
+		}
 	}
 	w.await(t, pod, "thrice well", func(p *corev1.Pod) bool {
 		probed := count("thrice")
@@ -107,7 +111,7 @@ containers:
 	if after.Sub(before.Time) < time.Second {
 		t.Errorf("the container after one whose hook sleeps was started at %v, that at %v", after, before)
 	}
-	if took := w.delete(t, pod, 20); took < time.Second || took > 10*time.Second {
+	if took := w.delete(t, pod, 20); took < time.Second || took > 20*time.Second {
 		t.Errorf("stopped after %v", took)
 	}
 	data, _ := os.ReadFile(w.file("requests"))
