@@ -89,7 +89,7 @@ func TestFindings(t *testing.T) {
 		{"bare kustomization", "resources: [a.yaml]\n", "1:1", codeNoManifest, "a kustomization is no manifest", "commit what it renders"},
 		{"generateName", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  generateName: a-\n", "4:17", codeGenerateName, "cannot be declared", "metadata.name"},
 		{"cluster-wide", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n  namespace: b\n", "5:14", codeNamespace, "belong to no namespace", "remove it"},
-		{"unsupported field", podBody + "  affinity:\n    nodeAffinity: {}\n", "9:3", codeUnsupported, "valid Kubernetes, not supported here yet: spec.affinity", ""},
+		{"unsupported field", podBody + "  overhead:\n    cpu: 1\n", "9:3", codeUnsupported, "valid Kubernetes, not supported here yet: spec.overhead", ""},
 		{"unsupported, deep", podBody + "    securityContext: {windowsOptions: {runAsUserName: x}}\n", "9:23", codeUnsupported, "spec.containers[0].securityContext.windowsOptions", ""},
 		{"unsupported value", service + "  type: LoadBalancer\n  ports: [{port: 80}]\n", "6:9", codeUnsupported, "spec.type: LoadBalancer", "supported: ClusterIP, NodePort, ExternalName"},
 		{"invalid value", service + "  type: Fancy\n  ports: [{port: 80}]\n", "6:9", codeInvalid, `spec.type: unsupported value: "Fancy"`, ""},
@@ -184,7 +184,7 @@ error[E0105]: data.a: expected string, found integer 1
 
 func TestAllFindingsAtOnce(t *testing.T) {
 	_, found := load(t, snapshot("s",
-		"b.yaml", podBody+"  affinity: {}\n  foo: 1\n---\nkind: Pod\n",
+		"b.yaml", podBody+"  overhead: {}\n  foo: 1\n---\nkind: Pod\n",
 		"a.yaml", podBody+"    imagePullPolicy: Sometimes\n    ports: [{containerPort: 0}]\n"))
 	var got []string
 	for _, d := range found {

@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"github.com/evenkeel/evenkeel/manifests"
 )
@@ -53,12 +54,14 @@ func count(n int, one, many string) string {
 	return fmt.Sprintf(many, n)
 }
 
-// takes reports whether a pod may be on a node by its name and labels.
+// takes reports whether a pod may be on a node by its name and labels: by what
+// the pod selects and what its affinity requires.
 func takes(n *corev1.Node, spec *corev1.PodSpec) bool {
 	if spec.NodeName != "" && spec.NodeName != n.Name {
 		return false
 	}
-	return hasAll(n.Labels, spec.NodeSelector)
+	matches, _ := nodeaffinity.NewRequiredNodeAffinity(spec.NodeSelector, spec.Affinity).Match(n)
+	return matches
 }
 
 // amounts are CPU in thousandths of a core and memory in bytes.

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"github.com/evenkeel/evenkeel/reconciler/volumes"
 )
@@ -49,14 +51,18 @@ type demand struct {
 	weight      amount // requests, with something assumed where there are none
 	ports       []portUse
 	selector    map[string]string
+	affinity    *corev1.Affinity // as the pod has it
+	requires    *nodeaffinity.LazyErrorNodeSelector
+	prefers     *nodeaffinity.PreferredSchedulingTerms
 	tolerations []corev1.Toleration
 	controller  types.UID
 	needs       *volumes.Needs // of a pod that claims volumes
 }
 
 func demandOf(pod *corev1.Pod) demand {
-	d := demand{selector: pod.Spec.NodeSelector, ports: portsOf(pod), tolerations: tolerationsOf(pod)}
+	d := demand{selector: pod.Spec.NodeSelector, affinity: pod.Spec.Affinity, ports: portsOf(pod), tolerations: tolerationsOf(pod)}
 	d.requests, d.weight = requestsOf(pod)
+	d.requires, d.prefers = nodeAffinityOf(pod)
 	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil {
 		d.controller = ref.UID
 	}
@@ -159,6 +165,10 @@ func (d *demand) class() string {
 	}
 	for _, t := range d.tolerations {
 		fmt.Fprintf(&b, "|%s %s %s %s", t.Key, t.Operator, t.Value, t.Effect)
+	}
+	if d.affinity != nil {
+		text, _ := json.Marshal(d.affinity) // plain data: it cannot fail
+		b.Write(text)
 	}
 	return b.String()
 }

@@ -22,19 +22,24 @@ func (s *State) Candidates(pod *corev1.Pod) []Candidate {
 	d := demandOf(pod)
 	d.needs = s.needsOf(pod)
 	same := s.spread[d.controller]
-	var out []Candidate
+	var out, refused []Candidate
+	var fitting []*node
 	for _, n := range s.known() {
 		c := Candidate{Node: n.name, Refusals: n.refusals(&d)}
-		if len(c.Refusals) == 0 {
-			c.Score = n.score(&d, same)
-			if same != nil && n.index < len(same.byNode) {
-				c.Same = int(same.byNode[n.index])
-			}
+		if len(c.Refusals) > 0 {
+			refused = append(refused, c)
+			continue
 		}
-		out = append(out, c)
+		if same != nil && n.index < len(same.byNode) {
+			c.Same = int(same.byNode[n.index])
+		}
+		fitting, out = append(fitting, n), append(out, c)
+	}
+	for i, score := range s.scores(&d, fitting) {
+		out[i].Score = score
 	}
 	slices.SortStableFunc(out, func(a, b Candidate) int {
-		return cmp.Or(cmp.Compare(min(len(a.Refusals), 1), min(len(b.Refusals), 1)), cmp.Compare(b.Score, a.Score), cmp.Compare(a.Node, b.Node))
+		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.Node, b.Node))
 	})
-	return out
+	return append(out, refused...)
 }

@@ -78,20 +78,14 @@ func (s *State) choose(d *demand) (*node, string) {
 			return nil, reason
 		}
 	}
-	var best *node
-	var bestScore int64
-	same := s.spread[d.controller]
+	s.fitting = s.fitting[:0]
 	for _, n := range s.known() {
-		if !n.fits(d) {
-			continue
-		}
-		score := n.score(d, same)
-		if best == nil || score > bestScore || score == bestScore && n.pods < best.pods {
-			best, bestScore = n, score
+		if n.fits(d) {
+			s.fitting = append(s.fitting, n)
 		}
 	}
-	if best != nil {
-		return best, ""
+	if len(s.fitting) > 0 {
+		return best(s.fitting, s.scores(d, s.fitting)), ""
 	}
 	reason := s.explain(d)
 	if d.needs == nil {
@@ -100,8 +94,32 @@ func (s *State) choose(d *demand) (*node, string) {
 	return nil, reason
 }
 
+// best is the node with the highest score, and of several the one with the
+// fewest pods.
+func best(nodes []*node, scores []int64) *node {
+	first := 0
+	for i := range nodes {
+		if scores[i] > scores[first] || scores[i] == scores[first] && nodes[i].pods < nodes[first].pods {
+			first = i
+		}
+	}
+	return nodes[first]
+}
+
+// scores says of each of the nodes, which all fit, how good it is for the
+// demand. The result is valid until the next call.
+func (s *State) scores(d *demand, nodes []*node) []int64 {
+	s.scored = s.scored[:0]
+	same := s.spread[d.controller]
+	for _, n := range nodes {
+		s.scored = append(s.scored, n.score(d, same))
+	}
+	preferNodes(d, nodes, s.scored)
+	return s.scored
+}
+
 func (n *node) fits(d *demand) bool {
-	return n.ready && n.open && n.untolerated(d) == nil && n.roomFor(d) && n.matches(d.selector) && n.portsFree(d.ports) && n.hasVolumes(d) == ""
+	return n.ready && n.open && n.untolerated(d) == nil && n.roomFor(d) && n.matches(d) && n.portsFree(d.ports) && n.hasVolumes(d) == ""
 }
 
 func (n *node) roomFor(d *demand) bool {
@@ -111,15 +129,6 @@ func (n *node) roomFor(d *demand) bool {
 
 // fitsIn: who asks for nothing fits even where there is nothing left.
 func fitsIn(request, used, capacity int64) bool { return request == 0 || used+request <= capacity }
-
-func (n *node) matches(selector map[string]string) bool {
-	for k, v := range selector {
-		if have, ok := n.object.Labels[k]; !ok || have != v {
-			return false
-		}
-	}
-	return true
-}
 
 func (n *node) portsFree(ports []portUse) bool {
 	if len(n.ports) == 0 {
@@ -190,7 +199,7 @@ func (n *node) refusals(d *demand) []string {
 		return []string{fmt.Sprintf("node(s) had untolerated taint {%s: %s}", taint.Key, taint.Value)}
 	}
 	switch {
-	case !n.matches(d.selector):
+	case !n.matches(d):
 		return []string{"node(s) didn't match Pod's node affinity/selector"}
 	case !n.portsFree(d.ports):
 		return []string{"node(s) didn't have free ports for the requested pod ports"}

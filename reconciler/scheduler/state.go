@@ -22,6 +22,9 @@ type State struct {
 	free   []int             // indexes of nodes that are gone
 	hints  map[string]string // class of demand → why it fits nowhere, while no room appears
 	view   *volumes.View     // nil: claims are not looked at
+
+	fitting []*node // of choose, and
+	scored  []int64 // of scores, to be used again
 }
 
 // node is one machine. Without an object it only keeps the room that pods

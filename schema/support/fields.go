@@ -58,8 +58,7 @@ var data = map[string]string{
 		spec.local.path
 		spec.nfs @nfs
 		spec.mountOptions[]
-		spec.nodeAffinity.required.nodeSelectorTerms[].matchExpressions[] @requirement
-		spec.nodeAffinity.required.nodeSelectorTerms[].matchFields[] @requirement
+		spec.nodeAffinity.required.nodeSelectorTerms[] @nodeSelectorTerm
 		spec.claimRef.apiVersion
 		spec.claimRef.kind
 		spec.claimRef.namespace
@@ -180,6 +179,10 @@ var fragments = map[string]string{
 		kind
 		name
 	`,
+	"nodeSelectorTerm": `
+		matchExpressions[] @requirement
+		matchFields[] @requirement
+	`,
 	"requirement": `
 		key
 		operator
@@ -235,6 +238,9 @@ var fragments = map[string]string{
 		resources.limits.cpu
 		resources.limits.memory
 		nodeSelector.*
+		affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[] @nodeSelectorTerm
+		affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[].weight
+		affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[].preference @nodeSelectorTerm
 		nodeName
 		tolerations[].key
 		tolerations[].operator

@@ -15,8 +15,8 @@ func TestJudge(t *testing.T) {
 		"supported":    {"pods", `{"spec": {"containers": [{"name": "a", "image": "b", "resources": {}}], "schedulerName": "default-scheduler", "priority": 0}}`, nil},
 		"sets nothing": {"pods", `{"spec": {"affinity": {}, "overhead": null, "topologySpreadConstraints": [], "runtimeClassName": ""}}`, nil},
 		"fields": {
-			"pods", `{"spec": {"affinity": {"nodeAffinity": {"x": 1}}, "containers": [{"name": "a"}, {"name": "b", "volumeDevices": [{"name": "c"}]}]}}`,
-			[]Refusal{{Path: "spec.affinity"}, {Path: "spec.containers[1].volumeDevices"}},
+			"pods", `{"spec": {"affinity": {"nodeAffinity": {"x": 1}}, "overhead": {"cpu": 1}, "containers": [{"name": "a"}, {"name": "b", "volumeDevices": [{"name": "c"}]}]}}`,
+			[]Refusal{{Path: "spec.affinity.nodeAffinity.x"}, {Path: "spec.containers[1].volumeDevices"}, {Path: "spec.overhead"}},
 		},
 		"values": {
 			"services", `{"spec": {"type": "LoadBalancer", "clusterIPs": ["10.0.0.1", "fd00::1"], "ports": [{"port": 80, "protocol": "SCTP"}]}}`,

@@ -28,6 +28,8 @@ var podTests = []struct{ field, dir, test string }{
 	{"readinessGates", "cmd/internal/conformance", "exactStatus"},
 	{"resources", "nodeagent", "TestPodResources"},
 	{"nodeSelector", "reconciler/scheduler", "TestSchedule"},
+	{"affinity.nodeAffinity", "reconciler/scheduler", "TestNodeAffinity"},
+	{"affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution", "reconciler/scheduler", "TestPreferredNodes"},
 	{"tolerations", "reconciler/scheduler", "TestTaints"},
 	{"tolerations[].tolerationSeconds", "reconciler/controller/eviction", "TestTolerationSeconds"},
 	{"nodeName", "reconciler/scheduler", "TestSchedule"},
