@@ -11,8 +11,7 @@ import (
 )
 
 // auditDefault logs who asked for what, without bodies; of reads only those of
-// secrets and what goes on to a pod or a node, which may do anything there, and
-// of what is asked all the time nothing.
+// secrets, and of what is asked all the time nothing.
 const auditDefault = `
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -26,9 +25,7 @@ rules:
       - {group: events.k8s.io, resources: [events]}
       - {group: coordination.k8s.io, resources: [leases]}
   - level: Metadata
-    resources:
-      - {group: "", resources: [secrets, serviceaccounts/token, pods/exec, pods/attach, pods/portforward]}
-      - {group: "", resources: [pods/proxy, services/proxy, nodes/proxy]}
+    resources: [{group: "", resources: [secrets, serviceaccounts/token, pods/exec, pods/attach, pods/portforward]}]
   - level: None
     verbs: [get, list, watch]
   - level: Metadata

@@ -89,7 +89,10 @@ func isServed(group, resource string) bool {
 	if group == "*" || resource == "*" {
 		return true
 	}
-	name, _, _ := strings.Cut(resource, "/")
+	name, subresource, _ := strings.Cut(resource, "/")
+	if subresource == "proxy" {
+		return false
+	}
 	if slices.Contains(beside[group], name) {
 		return true
 	}
