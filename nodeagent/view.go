@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"fmt"
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -83,25 +84,25 @@ func (v View) List() *corev1.PodList {
 	return list
 }
 
-// NetNS implements server.Pods.
-func (v View) NetNS(namespace, name, uid string) (string, error) {
+// Network implements server.Pods.
+func (v View) Network(namespace, name, uid string) (netns string, address netip.Addr, err error) {
 	pod, err := v.pod(namespace, name, uid)
 	if err != nil {
-		return "", err
+		return "", netip.Addr{}, err
 	}
 	if pod.Spec.HostNetwork {
-		return "", nil
+		return "", v.a.cfg.NodeIP, nil
 	}
 	sandboxes, err := v.a.cfg.Network.List()
 	if err != nil {
-		return "", fmt.Errorf("network of pod %q: %w", name, err)
+		return "", netip.Addr{}, fmt.Errorf("network of pod %q: %w", name, err)
 	}
 	for _, s := range sandboxes {
 		if s.UID == string(pod.UID) {
-			return s.NetNS, nil
+			return s.NetNS, s.IP, nil
 		}
 	}
-	return "", fmt.Errorf("pod %q has no network: it is not running", name)
+	return "", netip.Addr{}, fmt.Errorf("pod %q has no network: it is not running", name)
 }
 
 // Run implements server.Pods, by the rules by which the kubelet chooses whose

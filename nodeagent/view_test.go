@@ -2,6 +2,7 @@ package nodeagent
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -9,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/evenkeel/evenkeel/nodeagent/network"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
 	"github.com/evenkeel/evenkeel/nodeagent/server"
 	"github.com/evenkeel/evenkeel/nodeagent/stats"
@@ -124,5 +126,31 @@ func TestView(t *testing.T) {
 	v.a.publisher.publish(report{uid: pod.UID, stopped: true})
 	if _, known := v.a.publisher.last(types.UID(pod.UID)); known {
 		t.Error("the status of what has stopped is kept")
+	}
+}
+
+// TestViewNetwork says where a pod's ports are: in its own network, or at the
+// node's address.
+func TestViewNetwork(t *testing.T) {
+	own, hosts := newPod("a", "main"), newPod("b", "main")
+	hosts.Spec.HostNetwork = true
+	v := viewed(own, corev1.ContainerStatus{})
+	v.a.bindings.pods[string(hosts.UID)] = hosts
+	v.a.cfg.NodeIP = netip.MustParseAddr("192.168.0.1")
+	net := &fakeNetwork{sandboxes: map[string]network.Sandbox{}}
+	v.a.cfg.Network = net
+	for _, test := range []struct{ name, netns, address, err string }{
+		{"a", "", "invalid IP", `pod "a" has no network: it is not running`},
+		{"a", "/ns/a", "10.0.0.5", ""},
+		{"b", "", "192.168.0.1", ""},
+		{"c", "", "invalid IP", `pod "default/c": not found`},
+	} {
+		if test.netns != "" {
+			net.sandboxes["a"] = network.Sandbox{UID: string(own.UID), NetNS: test.netns, IP: netip.MustParseAddr(test.address)}
+		}
+		netns, address, err := v.Network("default", test.name, "")
+		if netns != test.netns || address.String() != test.address || (err != nil || test.err != "") && (err == nil || err.Error() != test.err) {
+			t.Errorf("%s: %q, %s, %v, want %+v", test.name, netns, address, err, test)
+		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
-// handler has the kubelet's paths.
+// handler has the kubelet's paths, and one of our own to connect to a pod.
 func (s *Server) handler() http.Handler {
 	api := http.NewServeMux()
 	api.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.serveLogs)
@@ -20,6 +20,7 @@ func (s *Server) handler() http.Handler {
 			api.HandleFunc(method+"/portForward/{namespace}/{pod}"+uid, s.servePorts)
 		}
 	}
+	api.HandleFunc("POST /connect/{namespace}/{pod}/{port}", s.serveConnection)
 	api.HandleFunc("GET /stats/summary", s.serveSummary)
 	api.HandleFunc("GET /metrics/resource", s.serveResources)
 	api.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))

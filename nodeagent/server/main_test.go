@@ -127,12 +127,19 @@ func (p fakePods) Run(_, _, _, container string, previous bool) (Run, error) {
 	return run, nil
 }
 
-func (p fakePods) NetNS(_, pod, _ string) (string, error) {
-	if pod != "web" {
-		return "", ErrNotFound
+// Network is the host's; the pod's address is another than where forwarded
+// ports are.
+func (p fakePods) Network(_, pod, _ string) (string, netip.Addr, error) {
+	switch pod {
+	case "web":
+		return "", podAddress, nil
+	case "half":
+		return "", netip.Addr{}, nil
 	}
-	return "", nil
+	return "", netip.Addr{}, ErrNotFound
 }
+
+var podAddress = netip.MustParseAddr("127.0.0.3")
 
 func (p fakePods) List() *corev1.PodList {
 	return &corev1.PodList{Items: []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "web"}}}}

@@ -18,7 +18,7 @@ import (
 
 func (s *Server) servePorts(w http.ResponseWriter, r *http.Request) {
 	namespace, pod, uid := r.PathValue("namespace"), r.PathValue("pod"), r.PathValue("uid")
-	netns, err := s.cfg.Pods.NetNS(namespace, pod, uid)
+	netns, _, err := s.cfg.Pods.Network(namespace, pod, uid)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -46,30 +46,36 @@ const dialTimeout = 30 * time.Second
 func (f forwarder) PortForward(_ context.Context, _, _ string, port int32, stream io.ReadWriteCloser) error {
 	defer stream.Close()
 	ctx, cancel := context.WithTimeout(f.ctx, dialTimeout)
-	conn, err := dialIn(ctx, f.netns, port)
+	conn, err := dialIn(ctx, f.netns, port, "127.0.0.1", "::1")
 	cancel()
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(f.ctx, func() { _ = conn.Close() })
+	return join(f.ctx, conn, stream)
+}
+
+// join carries bytes both ways until far has said all that it has to say or ctx
+// ends, which closes far.
+func join(ctx context.Context, far *net.TCPConn, near io.ReadWriter) error {
+	stop := context.AfterFunc(ctx, func() { _ = far.Close() })
 	defer stop()
 	go func() { // ends with the stream
-		_, _ = io.Copy(conn, stream)
-		_ = conn.CloseWrite()
+		_, _ = io.Copy(far, near)
+		_ = far.CloseWrite()
 	}()
-	_, err = io.Copy(stream, conn)
+	_, err := io.Copy(near, far)
 	if errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
 }
 
-// dialIn connects to a port of this machine's loopback address as it is in a
-// network namespace.
-func dialIn(ctx context.Context, netns string, port int32) (*net.TCPConn, error) {
+// dialIn connects to a port of the first of this machine's addresses that
+// answers, as they are in a network namespace.
+func dialIn(ctx context.Context, netns string, port int32, hosts ...string) (*net.TCPConn, error) {
 	var errs []error
-	for _, host := range []string{"127.0.0.1", "::1"} {
+	for _, host := range hosts {
 		var conn net.Conn
 		err := inNetNS(netns, func() (err error) {
 			var d net.Dialer

@@ -43,8 +43,9 @@ type Pods interface {
 	// Run returns the newest run of a container, or the one before that. uid may
 	// be empty.
 	Run(namespace, pod, uid, container string, previous bool) (Run, error)
-	// NetNS returns the path of a pod's network namespace; empty is the host's.
-	NetNS(namespace, pod, uid string) (string, error)
+	// Network returns the path of a pod's network namespace, of which empty is the
+	// host's, and the pod's address in it.
+	Network(namespace, pod, uid string) (netns string, address netip.Addr, err error)
 	// List returns the node's pods with their statuses.
 	List() *corev1.PodList
 }

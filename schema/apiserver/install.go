@@ -79,6 +79,9 @@ func (s *Server) addNode(to resources) {
 	to.add(core, "pods/exec", node.NewExec(cfg))
 	to.add(core, "pods/attach", node.NewAttach(cfg))
 	to.add(core, "pods/portforward", node.NewPortForward(cfg))
+	to.add(core, "pods/proxy", node.NewPodProxy(cfg))
+	to.add(core, "services/proxy", node.NewServiceProxy(cfg))
+	to.add(core, "nodes/proxy", node.NewNodeProxy(cfg))
 	if s.cfg.Kubelet != nil {
 		to.add(metricsv1beta1.SchemeGroupVersion, "nodes", node.NewNodeMetrics(cfg))
 		to.add(metricsv1beta1.SchemeGroupVersion, "pods", node.NewPodMetrics(cfg))

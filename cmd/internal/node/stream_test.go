@@ -37,8 +37,11 @@ type runs struct {
 func (r *runs) Run(_, _, _, container string, _ bool) (server.Run, error) {
 	return server.Run{Log: r.byName[container], Running: true, StdinOnce: true}, nil
 }
-func (r *runs) NetNS(string, string, string) (string, error) { return r.netns, nil }
-func (r *runs) List() *corev1.PodList                        { return &corev1.PodList{} }
+
+func (r *runs) Network(string, string, string) (string, netip.Addr, error) {
+	return r.netns, netip.Addr{}, nil
+}
+func (r *runs) List() *corev1.PodList { return &corev1.PodList{} }
 
 // serve runs the node's server over a bench, and returns how to reach it.
 func (b *bench) serve(pods *runs, collector *stats.Collector) *rest.Config {

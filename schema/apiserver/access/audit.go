@@ -11,7 +11,8 @@ import (
 )
 
 // auditDefault logs who asked for what, without bodies; of reads only those of
-// secrets, and of what is asked all the time nothing.
+// secrets and what goes on to a pod or a node, which may do anything there, and
+// of what is asked all the time nothing.
 const auditDefault = `
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -25,7 +26,9 @@ rules:
       - {group: events.k8s.io, resources: [events]}
       - {group: coordination.k8s.io, resources: [leases]}
   - level: Metadata
-    resources: [{group: "", resources: [secrets, serviceaccounts/token, pods/exec, pods/attach, pods/portforward]}]
+    resources:
+      - {group: "", resources: [secrets, serviceaccounts/token, pods/exec, pods/attach, pods/portforward]}
+      - {group: "", resources: [pods/proxy, services/proxy, nodes/proxy]}
   - level: None
     verbs: [get, list, watch]
   - level: Metadata

@@ -89,10 +89,7 @@ func isServed(group, resource string) bool {
 	if group == "*" || resource == "*" {
 		return true
 	}
-	name, subresource, _ := strings.Cut(resource, "/")
-	if subresource == "proxy" {
-		return false
-	}
+	name, _, _ := strings.Cut(resource, "/")
 	if slices.Contains(beside[group], name) {
 		return true
 	}

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/filters"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/evenkeel/evenkeel/schema"
@@ -48,6 +49,33 @@ func (c *Config) reach(ctx context.Context, node string) (*url.URL, http.RoundTr
 		return nil, nil, apierrors.NewInternalError(fmt.Errorf("reach node %s: %w", node, err))
 	}
 	return base, transport, nil
+}
+
+// mayCreate makes sure that who may only get what is asked for gets no shell,
+// which a WebSocket asks for by GET.
+func (c *Config) mayCreate(ctx context.Context) error {
+	attributes, err := filters.GetAuthorizerAttributes(ctx)
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	if attributes.GetVerb() == "create" {
+		return nil
+	}
+	record, ok := attributes.(*authorizer.AttributesRecord)
+	if !ok {
+		return apierrors.NewInternalError(fmt.Errorf("attributes of a request: %T", attributes))
+	}
+	asked := *record
+	asked.Verb = "create"
+	decision, reason, err := c.Authorizer.Authorize(ctx, &asked)
+	if decision == authorizer.DecisionAllow {
+		return nil
+	}
+	if err != nil {
+		return apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
+	}
+	resource := corev1.Resource(asked.Resource + "/" + asked.Subresource)
+	return apierrors.NewForbidden(resource, asked.Name, fmt.Errorf("user %q may not create it: %s", asked.User.GetName(), reason))
 }
 
 // containerOf is the container that is meant: the one of that name, or the

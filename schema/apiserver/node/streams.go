@@ -13,8 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/httpstream/wsstream"
 	"k8s.io/apimachinery/pkg/util/proxy"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
-	"k8s.io/apiserver/pkg/endpoints/filters"
 	"k8s.io/apiserver/pkg/registry/rest"
 	translator "k8s.io/apiserver/pkg/util/proxy"
 )
@@ -85,33 +83,6 @@ func (s *stream) Connect(ctx context.Context, name string, options runtime.Objec
 	location := at(base, path, query)
 	plain := proxy.NewUpgradeAwareHandler(location, transport, false, true, proxy.NewErrorResponder(responder))
 	return s.translate(location, transport, options, plain), nil
-}
-
-// mayCreate makes sure that who may only get pods gets no shell, which a
-// WebSocket asks for by GET.
-func (s *stream) mayCreate(ctx context.Context) error {
-	attributes, err := filters.GetAuthorizerAttributes(ctx)
-	if err != nil {
-		return apierrors.NewInternalError(err)
-	}
-	if attributes.GetVerb() == "create" {
-		return nil
-	}
-	record, ok := attributes.(*authorizer.AttributesRecord)
-	if !ok {
-		return apierrors.NewInternalError(fmt.Errorf("attributes of a request: %T", attributes))
-	}
-	asked := *record
-	asked.Verb = "create"
-	decision, reason, err := s.Authorizer.Authorize(ctx, &asked)
-	if decision == authorizer.DecisionAllow {
-		return nil
-	}
-	if err != nil {
-		return apierrors.NewInternalError(fmt.Errorf("authorize: %w", err))
-	}
-	resource := corev1.Resource(asked.Resource + "/" + asked.Subresource)
-	return apierrors.NewForbidden(resource, asked.Name, fmt.Errorf("user %q may not create it: %s", asked.User.GetName(), reason))
 }
 
 func execPath(pod *corev1.Pod, options runtime.Object) (string, url.Values, error) {

@@ -34,6 +34,7 @@ var beside = []any{
 	&autoscalingv1.Scale{}, &policyv1.Eviction{}, &corev1.Binding{}, &eventsv1.Event{}, &eventsv1.EventList{},
 	&metricsv1beta1.NodeMetrics{}, &metricsv1beta1.NodeMetricsList{}, &metricsv1beta1.PodMetrics{}, &metricsv1beta1.PodMetricsList{},
 	&corev1.PodAttachOptions{}, &corev1.PodExecOptions{}, &corev1.PodLogOptions{}, &corev1.PodPortForwardOptions{},
+	&corev1.NodeProxyOptions{}, &corev1.PodProxyOptions{}, &corev1.ServiceProxyOptions{},
 	&metav1.APIGroup{}, &metav1.APIGroupList{}, &metav1.APIResourceList{}, &metav1.APIVersions{}, &metav1.Status{},
 	&metav1.DeleteOptions{}, &metav1.Patch{}, &metav1.WatchEvent{}, &version.Info{},
 }

@@ -98,7 +98,7 @@ func newScheme() *runtime.Scheme {
 	return s
 }
 
-// addParameters adds the query parameters of a pod's subresources.
+// addParameters adds the query parameters of subresources.
 func addParameters(s *runtime.Scheme) error {
 	s.AddTypeDefaultingFunc(&corev1.PodLogOptions{}, func(obj any) {
 		coreinternal.SetObjectDefaults_PodLogOptions(obj.(*corev1.PodLogOptions))
@@ -108,6 +108,9 @@ func addParameters(s *runtime.Scheme) error {
 		addParameter(s, coreinternal.Convert_url_Values_To_v1_PodExecOptions),
 		addParameter(s, coreinternal.Convert_url_Values_To_v1_PodAttachOptions),
 		addParameter(s, coreinternal.Convert_url_Values_To_v1_PodPortForwardOptions),
+		addParameter(s, coreinternal.Convert_url_Values_To_v1_PodProxyOptions),
+		addParameter(s, coreinternal.Convert_url_Values_To_v1_ServiceProxyOptions),
+		addParameter(s, coreinternal.Convert_url_Values_To_v1_NodeProxyOptions),
 	} {
 		if add != nil {
 			return add
