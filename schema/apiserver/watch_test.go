@@ -206,9 +206,12 @@ func TestWatchers(t *testing.T) {
 		var wg sync.WaitGroup
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
+		begin := make(chan struct{}, 20) // at once: HTTP/2 gives a connection two seconds to begin
 		for i := range watchers {
 			wg.Go(func() {
+				begin <- struct{}{}
 				watching, err := w.kube.CoreV1().ConfigMaps("default").Watch(ctx, metav1.ListOptions{ResourceVersion: from(i)})
+				<-begin
 				if err != nil {
 					t.Errorf("watcher %d: %v", i, err)
 					return
