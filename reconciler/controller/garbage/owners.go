@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/evenkeel/evenkeel/reconciler/controller"
 	"github.com/evenkeel/evenkeel/schema"
@@ -126,16 +127,34 @@ func (h *heirs) orphan(ctx context.Context, key schema.Key, obj schema.Object) e
 }
 
 // await lets an owner go when nothing that it owns holds it any more; the end
-// of each of these comes as a change.
+// of each of these comes as a change. What waits for the owner itself does not
+// hold it: in a circle somebody has to go first.
 func (h *heirs) await(ctx context.Context, key schema.Key, obj schema.Object) error {
-	for _, dependent := range h.owned(key, obj) {
-		for _, ref := range dependent.GetOwnerReferences() {
-			if ref.UID == obj.GetUID() && blocks(ref) {
-				return nil
-			}
+	for _, dependent := range h.holding(key, obj) {
+		if !h.waitsFor(dependent, obj.GetUID(), map[types.UID]bool{}) {
+			return nil
 		}
 	}
 	return h.release(ctx, key, obj, metav1.FinalizerDeleteDependents)
+}
+
+// holding are the objects that an owner which is ending has to wait for.
+func (h *heirs) holding(key schema.Key, obj schema.Object) []schema.Object {
+	return slices.DeleteFunc(h.owned(key, obj), func(dependent schema.Object) bool {
+		return !slices.ContainsFunc(dependent.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == obj.GetUID() && blocks(r) })
+	})
+}
+
+// waitsFor reports whether an object is ending and waits, itself or by those
+// that it waits for, for another.
+func (h *heirs) waitsFor(obj schema.Object, other types.UID, seen map[types.UID]bool) bool {
+	if seen[obj.GetUID()] || endingOf(obj) != metav1.FinalizerDeleteDependents {
+		return false
+	}
+	seen[obj.GetUID()] = true
+	return slices.ContainsFunc(h.holding(schema.KeyOf(obj), obj), func(dependent schema.Object) bool {
+		return dependent.GetUID() == other || h.waitsFor(dependent, other, seen)
+	})
 }
 
 // owned are the objects that refer to this very owner.

@@ -109,6 +109,29 @@ func TestForeground(t *testing.T) {
 	})
 }
 
+// TestForegroundCircle: objects that own one another go, and what holds one of
+// them is waited for.
+func TestForegroundCircle(t *testing.T) {
+	run(t, func(w *controllertest.World) {
+		a := config(w, "a", true)
+		b := config(w, "b", true, a)
+		c := config(w, "c", true, b)
+		w.Change(schema.KeyOf(a), func(o schema.Object) {
+			ref := b.GetOwnerReferences()[0]
+			ref.Name, ref.UID = c.GetName(), c.GetUID()
+			o.SetOwnerReferences([]metav1.OwnerReference{ref})
+		})
+		held := config(w, "held", true, b)
+		finalizers(w, held, "test/hold")
+		end(w, a, metav1.DeletePropagationForeground)
+		if w.Get(schema.KeyOf(b)) == nil {
+			t.Error("b went before what held it")
+		}
+		finalizers(w, held)
+		there(w, "all gone")
+	})
+}
+
 func TestReferencesThatMeanNothing(t *testing.T) {
 	run(t, func(w *controllertest.World) {
 		a := config(w, "a", false)
