@@ -266,7 +266,7 @@ func priorityOf(pod *corev1.Pod) int32 {
 }
 
 func rankOf(pod *corev1.Pod) int {
-	if qosClass(pod) == corev1.PodQOSGuaranteed {
+	if schema.QOSClass(pod) == corev1.PodQOSGuaranteed {
 		return 1
 	}
 	return 0
@@ -277,7 +277,7 @@ func rankOf(pod *corev1.Pod) int {
 func (k *allocations) keep(uid string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if m := k.pods[uid]; m != nil && !m.kept && qosClass(m.given) != corev1.PodQOSBestEffort {
+	if m := k.pods[uid]; m != nil && !m.kept && schema.QOSClass(m.given) != corev1.PodQOSBestEffort {
 		m.kept = true
 		k.saveLocked(m)
 	}

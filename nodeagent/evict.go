@@ -12,6 +12,7 @@ import (
 	"github.com/evenkeel/evenkeel/nodeagent/images"
 	"github.com/evenkeel/evenkeel/nodeagent/pressure"
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/schema"
 )
 
 // Eviction says how an agent keeps its node from running out of memory, disk
@@ -210,7 +211,7 @@ func (a *agent) admit(w *worker) {
 	if pod == nil || w.said.StartTime != nil || a.observer.has(w.uid) {
 		return
 	}
-	if e, ok := pressure.Admit(pod, qosClass(pod), a.pressure.types()); !ok {
+	if e, ok := pressure.Admit(pod, schema.QOSClass(pod), a.pressure.types()); !ok {
 		a.warn(pod, pressure.Reason, e.Message+e.Advice)
 		w.tell(news{doom: doomBy(e)})
 	}

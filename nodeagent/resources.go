@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/schema"
 )
 
 // The kernel's limits of CPU settings.
@@ -112,7 +113,7 @@ func quota(milli int64) (quota int64, period uint64) {
 // "Node out of memory behavior"). A sidecar goes no sooner than the container
 // of its pod that asks for least.
 func (m machine) oomScoreAdj(pod *corev1.Pod, c *corev1.Container) int {
-	switch qosClass(pod) {
+	switch schema.QOSClass(pod) {
 	case corev1.PodQOSGuaranteed:
 		return -997
 	case corev1.PodQOSBestEffort:

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
+	"github.com/evenkeel/evenkeel/schema"
 )
 
 // Status says what is so of a pod, in the words of Kubernetes' API. before is
@@ -18,7 +19,7 @@ import (
 func Status(pod *corev1.Pod, o Observed, hostIP string, before corev1.PodStatus, now time.Time) corev1.PodStatus {
 	s := corev1.PodStatus{
 		HostIP: hostIP, HostIPs: []corev1.HostIP{{IP: hostIP}},
-		StartTime: before.StartTime, QOSClass: qosClass(pod),
+		StartTime: before.StartTime, QOSClass: schema.QOSClass(pod),
 		PodIP: o.IP, ObservedGeneration: pod.Generation,
 	}
 	if s.StartTime == nil {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/evenkeel/evenkeel/nodeagent/runtime"
@@ -162,38 +161,6 @@ func TestGoingPodEnds(t *testing.T) {
 	for code, want := range map[int]corev1.PodPhase{0: corev1.PodSucceeded, 143: corev1.PodFailed} {
 		if got := Status(going(newPod("p", "a")), up(exited("a", 0, code)), "", corev1.PodStatus{}, noon).Phase; got != want {
 			t.Errorf("exit code %d: got %s, want %s", code, got, want)
-		}
-	}
-}
-
-func TestQOSClass(t *testing.T) {
-	list := func(cpu, memory string) corev1.ResourceList {
-		out := corev1.ResourceList{}
-		if cpu != "" {
-			out[corev1.ResourceCPU] = resource.MustParse(cpu)
-		}
-		if memory != "" {
-			out[corev1.ResourceMemory] = resource.MustParse(memory)
-		}
-		return out
-	}
-	tests := []struct {
-		name             string
-		requests, limits corev1.ResourceList
-		want             corev1.PodQOSClass
-	}{
-		{"nothing", nil, nil, corev1.PodQOSBestEffort},
-		{"limits alone", nil, list("1", "1Gi"), corev1.PodQOSGuaranteed},
-		{"equal", list("1000m", "1Gi"), list("1", "1024Mi"), corev1.PodQOSGuaranteed},
-		{"one limit", nil, list("1", ""), corev1.PodQOSBurstable},
-		{"less", list("500m", "1Gi"), list("1", "1Gi"), corev1.PodQOSBurstable},
-		{"requests alone", list("1", "1Gi"), nil, corev1.PodQOSBurstable},
-	}
-	for _, test := range tests {
-		pod := newPod("p", "a")
-		pod.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: test.requests, Limits: test.limits}
-		if got := qosClass(pod); got != test.want {
-			t.Errorf("%s: got %s, want %s", test.name, got, test.want)
 		}
 	}
 }

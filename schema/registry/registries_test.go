@@ -138,8 +138,8 @@ func TestPodIsJoinedWithItsStatus(t *testing.T) {
 	}
 	report("other", "Failed")
 	got = must[*corev1.Pod](t)(pods.Get(t.Context(), "default", "a"))
-	if got.Status.Phase != corev1.PodPending {
-		t.Errorf("took the status of another pod: %s", got.Status.Phase)
+	if got.Status.Phase != corev1.PodPending || got.Status.QOSClass != corev1.PodQOSBestEffort {
+		t.Errorf("took the status of another pod: %s, %s", got.Status.Phase, got.Status.QOSClass)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 func initStatus(obj schema.Object, now metav1.Time) {
 	switch o := obj.(type) {
 	case *corev1.Pod:
-		o.Status = corev1.PodStatus{Phase: corev1.PodPending}
+		o.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: schema.QOSClass(o)}
 	case *corev1.ReplicationController:
 		o.Status = corev1.ReplicationControllerStatus{}
 	case *corev1.Service:

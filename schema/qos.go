@@ -1,4 +1,4 @@
-package nodeagent
+package schema
 
 import (
 	"slices"
@@ -6,9 +6,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// qosClass is Kubernetes' "Quality of Service Classes": what the pod as a
-// whole asks for counts, where it asks for anything.
-func qosClass(pod *corev1.Pod) corev1.PodQOSClass {
+// QOSClass is that of Kubernetes' "Quality of Service Classes": what the pod as
+// a whole asks for counts, where it asks for anything.
+func QOSClass(pod *corev1.Pod) corev1.PodQOSClass {
 	asked := []corev1.ResourceRequirements{}
 	if r := pod.Spec.Resources; r != nil && (len(r.Requests) > 0 || len(r.Limits) > 0) {
 		asked = append(asked, *r)
