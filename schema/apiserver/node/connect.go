@@ -2,7 +2,9 @@ package node
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -66,7 +68,7 @@ func ask(conn net.Conn, location *url.URL) (net.Conn, error) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		said, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return nil, fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(said)))
+		return nil, errors.New(cmp.Or(strings.TrimSpace(string(said)), resp.Status))
 	}
 	return early{conn, reader}, conn.SetDeadline(time.Time{})
 }
