@@ -308,7 +308,7 @@ func TestExecTimeout(t *testing.T) {
 	all := func() int { return len(n.cgroups.processes(c.CgroupParent + "/" + c.ID)) }
 	before := all()
 	ctx := lapse{t.Context(), make(chan struct{})}
-	grandchild := fmt.Sprintf("/proc/%d/root/data/sleeps", n.status(c.ID).PID)
+	grandchild := filepath.Join(fmt.Sprint("/proc/", n.status(c.ID).PID), "root", "data", "sleeps")
 	go func() {
 		defer close(ctx.over)
 		for {
