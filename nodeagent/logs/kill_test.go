@@ -221,10 +221,7 @@ func TestKilledAsItCompressed(t *testing.T) {
 	k := newKeeper(t, rotating)
 	c := container(0)
 	s := k.open(c)
-	for i := range 30 {
-		s.write(0, line(i))
-		k.await("written", func() bool { return k.read(c, Options{Tail: 1}) == line(i) })
-	}
+	k.writeLines(c, s, 30)
 	whole := k.read(c, all())
 	rotated, err := rotatedFiles(k.Path(c))
 	if err != nil || len(rotated) < 2 {

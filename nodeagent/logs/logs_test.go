@@ -108,14 +108,23 @@ func rotating(c *Config) { c.MaxSize, c.MaxFiles = 600, 4 }
 
 func line(i int) string { return fmt.Sprintf("line %06d\n", i) }
 
+// writeLines writes lines a few at a time, and waits until they are in the log:
+// what was rotated first is to be there long before it is compressed.
+func (k *keeper) writeLines(c Container, s *shim, lines int) {
+	k.t.Helper()
+	for i := range lines {
+		s.write(0, line(i))
+		if i%5 == 4 {
+			k.await("written", func() bool { return k.read(c, Options{Tail: 1}) == line(i) })
+		}
+	}
+}
+
 func TestRotation(t *testing.T) {
 	k := newKeeper(t, rotating)
 	c := container(0)
 	s := k.open(c)
-	for i := range 100 {
-		s.write(0, line(i))
-		k.await("written", func() bool { return k.read(c, Options{Tail: 1}) == line(i) })
-	}
+	k.writeLines(c, s, 100)
 	files, err := rotatedFiles(k.Path(c))
 	if err != nil || len(files) != 3 {
 		t.Fatalf("rotated files: %v, %v", files, err)
@@ -126,7 +135,11 @@ func TestRotation(t *testing.T) {
 		}
 	}
 	whole := k.read(c, all())
-	if again, err := compressOld(t.Context(), k.Path(c), time.Now()); !again || err != nil {
+	oldest, err := os.Stat(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := compressOld(t.Context(), k.Path(c), oldest.ModTime()); !again || err != nil {
 		t.Errorf("compressed at once: %v", err)
 	}
 	later := time.Now().Add(time.Minute)

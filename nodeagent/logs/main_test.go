@@ -126,10 +126,10 @@ func (k *keeper) read(c Container, o Options) string {
 }
 
 // await waits until something is so; the moments at which it looks are those
-// at which the log moves.
+// at which the log moves. A busy machine takes its time for a flood.
 func (k *keeper) await(what string, is func() bool) {
 	k.t.Helper()
-	ctx, cancel := context.WithTimeout(k.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(k.t.Context(), 2*time.Minute)
 	defer cancel()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()

@@ -246,13 +246,35 @@ func (m *Manager) Discard(c Container) {
 	switch {
 	case t == nil:
 	case waiting:
-		m.finish(t, false)
+		m.discardWaiting(t)
 	case running:
 		select {
 		case t.asked <- struct{}{}:
 		case <-t.left:
 		}
 	}
+}
+
+// discardWaiting is Discard before Run has begun with a log.
+func (m *Manager) discardWaiting(t *tailer) {
+	m.mu.Lock()
+	_, waiting := m.waiting[t]
+	delete(m.waiting, t)
+	m.mu.Unlock()
+	if !waiting {
+		m.Discard(t.c)
+		return
+	}
+	t.lookForWriters(func(*spool) bool { return true })
+	if t.isClosed() {
+		t.hasten(false)
+		t.run(context.Background())
+		return
+	}
+	t.wake()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.startLocked(t)
 }
 
 // finish ends a tailer; one that Run has not begun with is ended here. After

@@ -71,3 +71,24 @@ func TestEventsLost(t *testing.T) {
 		k.ended(c)
 	}
 }
+
+// TestDiscardBeforeRun: a log is given up, or is not, as it is while Run runs.
+func TestDiscardBeforeRun(t *testing.T) {
+	k := idle(t)
+	c, never := container(0), Container{ID: "u2-main-0", UID: "u2", Namespace: "default", Pod: "never", Name: "main"}
+	if _, err := k.Open(never); err != nil {
+		t.Fatal(err)
+	}
+	s := k.open(c)
+	s.write(0, "one\n")
+	k.Discard(never)
+	k.Discard(c)
+	if k.find(never) != nil || k.find(c) == nil {
+		t.Error("given up is the log of another than the one that was never started")
+	}
+	s.write(0, "two\n")
+	k.run()
+	k.await("written", func() bool { return k.read(c, all()) == "one\ntwo\n" })
+	s.close()
+	k.ended(c)
+}

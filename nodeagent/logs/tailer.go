@@ -262,16 +262,23 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
+// isClosed reports whether nobody writes to the spools any more.
+func (t *tailer) isClosed() bool {
+	for _, s := range t.spools {
+		if s != nil && !s.closed.Load() {
+			return false
+		}
+	}
+	return true
+}
+
 // turn writes what there is, and reports whether nothing can come any more.
 func (t *tailer) turn(ctx context.Context) (done bool, err error) {
 	for ctx.Err() == nil {
 		if t.drop.Load() {
 			return true, nil
 		}
-		closed := true
-		for _, s := range t.spools {
-			closed = closed && (s == nil || s.closed.Load())
-		}
+		closed := t.isClosed()
 		more, err := t.step(closed)
 		if err != nil {
 			return false, err
