@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 // newNetNS makes a network namespace with lo up, gone at the end of the test.
 func newNetNS(t *testing.T) netns.NsHandle {
