@@ -155,10 +155,13 @@ func wrongSecret(t *testing.T, s store) {
 	s.await(t, pod, "left alone", waits("main", "ImagePullBackOff", "Back-off pulling image"))
 	began := time.Now()
 	s.bind(keys("wrong", "light"))
-	s.await(t, pod, "ended", ended)
-	if took := time.Since(began); took > 7*time.Second {
-		t.Errorf("started %v after its secret was right", took)
+	s.until(t, func() bool { return len(s.Seen("GET /v2/private/c/blobs/")) > 0 }, func() string {
+		return fmt.Sprintf("never pulled: %q", s.Seen("/private/c/"))
+	})
+	if took := time.Since(began); took > 7*time.Second { // it would be tried again after 10 s
+		t.Errorf("pulled %v after its secret was right", took)
 	}
+	s.await(t, pod, "ended", ended)
 	s.wantLog(t, pod, "main", "at last\n")
 }
 

@@ -119,10 +119,15 @@ initContainers:
 - name: one
   image: IMAGE
   restartPolicy: Always
-  args: [add, /h/order, one, --, once, /h/crashed, "3", --, sleep, /h/order, one stopped]
+  args: [add, /h/order, one, --, once, /h/crashed, "3", --, sleep, /h/order, one stopped, /h/sleeps]
   volumeMounts: [{name: h, mountPath: /h}]
-  startupProbe: {exec: {command: [/tool, has, /h/crashed]}, periodSeconds: 1}
-- {name: two, image: IMAGE, restartPolicy: Always, args: [sleep, /h/order, two stopped], volumeMounts: [{name: h, mountPath: /h}]}
+  startupProbe: {exec: {command: [/tool, has, /h/sleeps]}, periodSeconds: 1, timeoutSeconds: 9, failureThreshold: 9}
+- name: two
+  image: IMAGE
+  restartPolicy: Always
+  args: [sleep, /h/order, two stopped, /h/two]
+  volumeMounts: [{name: h, mountPath: /h}]
+  startupProbe: {exec: {command: [/tool, has, /h/two]}, periodSeconds: 1, timeoutSeconds: 9, failureThreshold: 9}
 - {name: last, image: IMAGE, args: [add, /h/order, last], volumeMounts: [{name: h, mountPath: /h}]}
 containers: [{name: main, image: IMAGE, args: [add, /h/order, main], volumeMounts: [{name: h, mountPath: /h}]}]
 `)
@@ -250,7 +255,8 @@ containers:
 - {name: stubborn, image: IMAGE, args: [stubborn]}
 `)
 	w.run(t, pod, "ready", ready)
-	if took := w.delete(t, pod, 2); took < 2*time.Second || took > 10*time.Second {
+	w.wantLog(t, pod, "stubborn", "stubborn\n")
+	if took := w.delete(t, pod, 2); took < 2*time.Second || took > 25*time.Second { // not the pod's own 30 s
 		t.Errorf("stopped after %v", took)
 	}
 	if data, err := os.ReadFile(w.file("hooks")); string(data) != "post\npre\nterm\n" {

@@ -47,11 +47,16 @@ func split(args []string) [][]string {
 
 func run(name string, args []string) error {
 	switch name {
-	case "sleep": // until told to end; then note it, if asked for
+	case "sleep": // until told to end; then note it, if asked for, and that it will
 		stop := make(chan os.Signal, 1)
 		signal.Notify(stop, syscall.SIGTERM)
+		if len(args) > 2 {
+			if err := add(args[2], "sleeps"); err != nil {
+				return err
+			}
+		}
 		<-stop
-		if len(args) == 2 {
+		if len(args) > 1 {
 			return add(args[0], args[1])
 		}
 	case "catch": // the first signal of some, and note it
@@ -61,6 +66,7 @@ func run(name string, args []string) error {
 		return add(args[0], (<-caught).String())
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("stubborn") // from now on
 		time.Sleep(time.Hour)
 	case "exit":
 		code, _ := strconv.Atoi(args[0])
