@@ -15,6 +15,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"github.com/evenkeel/evenkeel/schema"
 	"github.com/evenkeel/evenkeel/schema/registry"
@@ -59,6 +60,9 @@ type Config struct {
 	// Token issues a token for a service account. Nil: serviceaccounts/token is
 	// not served. The request has been defaulted; its status is what is returned.
 	Token func(ctx context.Context, account *corev1.ServiceAccount, request *authenticationv1.TokenRequest) (authenticationv1.TokenRequestStatus, error)
+
+	// Issuer is what others verify those tokens by. Nil: not served.
+	Issuer serviceaccount.OpenIDMetadataProvider
 
 	// Owned returns, for a write that makes new out of old, a sentence for each
 	// thing that a source in git owns and will put back; nil objects are those

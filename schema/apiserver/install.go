@@ -5,6 +5,7 @@ import (
 	kschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/kubernetes/pkg/routes"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/evenkeel/evenkeel/schema"
@@ -37,6 +38,9 @@ func (s *Server) install(config *genericapiserver.Config) error {
 		if err := groups.install(versions, all); err != nil {
 			return err
 		}
+	}
+	if s.cfg.Issuer != nil {
+		routes.NewOpenIDMetadataServer(s.cfg.Issuer).Install(s.generic.Handler.GoRestfulContainer)
 	}
 	openapi.NewDocuments(s.generic.Handler.GoRestfulContainer, config.EffectiveVersion.Info().GitVersion).Install(s.generic.Handler.NonGoRestfulMux)
 	return nil

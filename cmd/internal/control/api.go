@@ -138,7 +138,7 @@ func (a *api) server() (*apiserver.Server, *agents.Agents, error) {
 		Registries: a.regs, Mirror: a.mirror, Unmirrored: []*schema.Kind{schema.Events},
 		Listeners: a.listen.listeners, Certificate: certificate, ClientCA: clients,
 		Authenticator: a.access.Authenticator, Audiences: access.Audiences, Authorizer: a.access.Authorizer, Rules: a.access.Rules,
-		Admission: a.access.Guard, Kubelet: reached.Reach, Token: a.access.Tokens.Request,
+		Admission: a.access.Guard, Kubelet: reached.Reach, Token: a.access.Tokens.Request, Issuer: a.access.Issuer,
 		Owned: owners.sentences, DenyOwned: a.cfg.API.Writes == "deny", Logger: slog.New(quiet{a.cfg.Logger.Handler()}),
 	}
 	if a.cfg.API.AuditLog != "" {

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/path"
 	authzunion "k8s.io/apiserver/pkg/authorization/union"
 	"k8s.io/kubernetes/pkg/registry/rbac/validation"
+	"k8s.io/kubernetes/pkg/serviceaccount"
 	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac"
 
 	"github.com/evenkeel/evenkeel/schema"
@@ -51,6 +52,8 @@ type Access struct {
 	Rules authorizer.RuleResolver
 	// Tokens issues tokens of service accounts.
 	Tokens *Tokens
+	// Issuer is what others verify these by (OpenID Connect Discovery).
+	Issuer serviceaccount.OpenIDMetadataProvider
 	// Guard refuses roles and bindings that give more than their writer has.
 	Guard *Guard
 }
@@ -65,7 +68,14 @@ func New(cfg Config) (*Access, error) {
 		return nil, err
 	}
 	a := &Access{Tokens: tokens}
-	if a.Authenticator, err = newAuthenticator(cfg, tokens); err != nil {
+	keys, err := publicKeys(cfg.Authority)
+	if err != nil {
+		return nil, err
+	}
+	if a.Issuer, err = serviceaccount.NewOpenIDMetadataProvider(Issuer, Issuer+serviceaccount.JWKSPath, "", keys); err != nil {
+		return nil, fmt.Errorf("metadata of the tokens' issuer: %w", err)
+	}
+	if a.Authenticator, err = newAuthenticator(cfg, tokenAuthenticator(cfg, keys)); err != nil {
 		return nil, err
 	}
 	roles := roles{cfg.Objects}
@@ -88,12 +98,8 @@ func New(cfg Config) (*Access, error) {
 	return a, nil
 }
 
-func newAuthenticator(cfg Config, tokens *Tokens) (authenticator.Request, error) {
+func newAuthenticator(cfg Config, byToken authenticator.Token) (authenticator.Request, error) {
 	ca, err := cfg.Authority.ClientCA()
-	if err != nil {
-		return nil, err
-	}
-	byToken, err := tokens.authenticator(cfg)
 	if err != nil {
 		return nil, err
 	}

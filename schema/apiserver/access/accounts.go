@@ -10,21 +10,23 @@ import (
 	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"github.com/evenkeel/evenkeel/schema"
+	"github.com/evenkeel/evenkeel/schema/apiserver/pki"
 )
 
-// authenticator takes the tokens that the authority's keys signed, for as long
-// as their accounts, and what they are bound to, are there.
-func (t *Tokens) authenticator(cfg Config) (authenticator.Token, error) {
+// publicKeys are those of the authority's keys for tokens.
+func publicKeys(authority *pki.Authority) (serviceaccount.PublicKeysGetter, error) {
 	var keys []any
-	for _, key := range cfg.Authority.TokenKeys() {
+	for _, key := range authority.TokenKeys() {
 		keys = append(keys, key)
 	}
-	getter, err := serviceaccount.StaticPublicKeysGetter(keys)
-	if err != nil {
-		return nil, err
-	}
-	return serviceaccount.JWTTokenAuthenticator([]string{Issuer}, getter, Audiences,
-		serviceaccount.NewValidator(accounts{objects: cfg.Objects, read: cfg.Read})), nil
+	return serviceaccount.StaticPublicKeysGetter(keys)
+}
+
+// tokenAuthenticator takes the tokens that the authority's keys signed, for as long
+// as their accounts, and what they are bound to, are there.
+func tokenAuthenticator(cfg Config, keys serviceaccount.PublicKeysGetter) authenticator.Token {
+	return serviceaccount.JWTTokenAuthenticator([]string{Issuer}, keys, Audiences,
+		serviceaccount.NewValidator(accounts{objects: cfg.Objects, read: cfg.Read}))
 }
 
 // accounts finds what a token speaks of; what Objects does not know is looked

@@ -17,7 +17,7 @@ var known = map[string]bool{
 	"cluster-admin": true, "admin": true, "edit": true, "view": true,
 	"system:aggregate-to-admin": true, "system:aggregate-to-edit": true, "system:aggregate-to-view": true,
 	"system:basic-user": true, "system:discovery": true, "system:public-info-viewer": true,
-	"system:monitoring": true, "system:auth-delegator": true,
+	"system:monitoring": true, "system:auth-delegator": true, "system:kubelet-api-admin": true, "system:service-account-issuer-discovery": true,
 }
 
 // beside are the resources that the API serves beside the kinds' own and their
