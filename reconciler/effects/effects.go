@@ -46,11 +46,16 @@ type computation struct {
 	names map[*corev1.Pod]string
 	was   map[*corev1.Pod]string // node of the pod that a fresh one replaces
 	out   reconciler.Effects
+
+	namespaces []*corev1.Namespace // of the base, then those that the plan makes or changes
 }
 
 func (c *computation) index() {
 	c.was = map[*corev1.Pod]string{}
 	for _, key := range slices.SortedFunc(maps.Keys(c.base.Objects), schema.Key.Compare) {
+		if namespace, ok := c.base.Objects[key].(*corev1.Namespace); ok {
+			c.namespaces = append(c.namespaces, namespace)
+		}
 		pod, ok := c.base.Objects[key].(*corev1.Pod)
 		if !ok || finished(pod) {
 			continue
@@ -83,6 +88,8 @@ func (c *computation) change(change reconciler.Change) {
 	case schema.Namespaces.Resource:
 		if change.Action == reconciler.Delete {
 			c.empty(change.Key.Name)
+		} else if after, ok := change.Object.(*corev1.Namespace); ok {
+			c.namespaces = append(c.namespaces, after)
 		}
 	}
 }

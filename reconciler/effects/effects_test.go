@@ -140,6 +140,64 @@ func TestRunningPodsKeepTheirRoom(t *testing.T) {
 	}
 }
 
+// TestAffinity: a plan of pods with affinity is made, and says which of them fit
+// nowhere by it; one that is declared before the pod that it needs fits.
+func TestAffinity(t *testing.T) {
+	const affinity = `apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {team: shop}}
+---
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {app: web}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      affinity:
+        podAntiAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+            - topologyKey: kubernetes.io/hostname
+              labelSelector: {matchLabels: {app: web}}
+      containers: [{name: a, image: "i:1"}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  affinity:
+    podAffinity:
+      requiredDuringSchedulingIgnoredDuringExecution:
+        - topologyKey: kubernetes.io/hostname
+          namespaceSelector: {matchLabels: {team: shop}}
+          labelSelector: {matchLabels: {app: db}}
+  containers: [{name: a, image: "i:1"}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db, namespace: shop, labels: {app: db}}
+spec:
+  containers: [{name: a, image: "i:1"}]
+`
+	base := reconciler.DeclaredBase(set(t))
+	plan, err := base.Plan(validation.Rules{}, set(t, affinity))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes, err := ParseNodes("2x4cpu,8Gi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &reconciler.Effects{New: 5, Scheduled: true, Unfit: []reconciler.Unfit{
+		{Object: "ReplicationController default/web", Pods: 1, Reason: "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules."},
+	}}
+	if diff := cmp.Diff(want, Compute(plan, base, nodes)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 func TestParseNodes(t *testing.T) {
 	nodes, err := ParseNodes("3x4cpu,8Gi")
 	if err != nil || len(nodes) != 3 || nodes[2].Status.Allocatable.Cpu().Value() != 4 || nodes[0].Status.Allocatable.Memory().Value() != 8<<30 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 
@@ -48,6 +49,9 @@ func (c *computation) schedule(nodes []*corev1.Node) {
 	}
 	c.out.Scheduled = true
 	state := scheduler.NewState()
+	for _, namespace := range c.namespaces {
+		state.SetNamespace(namespace.Name, namespace)
+	}
 	for _, node := range nodes {
 		state.SetNode(node.Name, node)
 	}
@@ -103,7 +107,7 @@ const maxPods = 110
 var nodesForm = regexp.MustCompile(`^(\d+)x([^,]+?)(?:cpu)?,(.+)$`)
 
 // ParseNodes makes nodes as a person describes them: "3x4cpu,8Gi" are three,
-// each with 4 cores and 8 GiB. It returns nil for no description.
+// each with 4 cores and 8 GiB, of this machine's architecture. It returns nil for no description.
 func ParseNodes(descriptions ...string) ([]*corev1.Node, error) {
 	var out []*corev1.Node
 	for _, text := range descriptions {
@@ -135,8 +139,11 @@ func parseNodes(text string) ([]*corev1.Node, error) {
 	}
 	var out []*corev1.Node
 	for i := range count {
+		name := fmt.Sprintf("%s-%d", text, i)
 		out = append(out, &corev1.Node{
-			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", text, i)},
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
+				corev1.LabelHostname: name, corev1.LabelOSStable: "linux", corev1.LabelArchStable: runtime.GOARCH,
+			}},
 			Status: corev1.NodeStatus{
 				Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
 				Allocatable: corev1.ResourceList{corev1.ResourceCPU: cpu, corev1.ResourceMemory: memory, corev1.ResourcePods: *resource.NewQuantity(maxPods, resource.DecimalSI)},

@@ -51,16 +51,23 @@ type demand struct {
 	weight      amount // requests, with something assumed where there are none
 	ports       []portUse
 	selector    map[string]string
+	namespace   string
+	labels      map[string]string
 	affinity    *corev1.Affinity // as the pod has it
+	terms       *terms           // of it, about other pods; nil: none
 	requires    *nodeaffinity.LazyErrorNodeSelector
 	prefers     *nodeaffinity.PreferredSchedulingTerms
 	tolerations []corev1.Toleration
 	controller  types.UID
 	needs       *volumes.Needs // of a pod that claims volumes
+	around      *surroundings  // while a node is chosen; nil: no matter which pods are there
 }
 
 func demandOf(pod *corev1.Pod) demand {
-	d := demand{selector: pod.Spec.NodeSelector, affinity: pod.Spec.Affinity, ports: portsOf(pod), tolerations: tolerationsOf(pod)}
+	d := demand{
+		selector: pod.Spec.NodeSelector, ports: portsOf(pod), tolerations: tolerationsOf(pod),
+		namespace: pod.Namespace, labels: pod.Labels, affinity: pod.Spec.Affinity, terms: termsOf(pod),
+	}
 	d.requests, d.weight = requestsOf(pod)
 	d.requires, d.prefers = nodeAffinityOf(pod)
 	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil {
@@ -156,8 +163,8 @@ func portOwners(pod *corev1.Pod) []corev1.Container {
 	return out
 }
 
-// class is equal for demands that fit the same nodes.
-func (d *demand) class() string {
+// classOf is equal for demands that fit the same nodes.
+func (s *State) classOf(d *demand) string {
 	var b strings.Builder
 	fmt.Fprint(&b, d.requests, d.ports)
 	for _, k := range slices.Sorted(maps.Keys(d.selector)) {
@@ -165,6 +172,9 @@ func (d *demand) class() string {
 	}
 	for _, t := range d.tolerations {
 		fmt.Fprintf(&b, "|%s %s %s %s", t.Key, t.Operator, t.Value, t.Effect)
+	}
+	if s.touched(d) {
+		b.WriteString(d.peerClass())
 	}
 	if d.affinity != nil {
 		text, _ := json.Marshal(d.affinity) // plain data: it cannot fail

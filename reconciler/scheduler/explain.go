@@ -20,7 +20,7 @@ type Candidate struct {
 // name. It changes nothing.
 func (s *State) Candidates(pod *corev1.Pod) []Candidate {
 	d := demandOf(pod)
-	d.needs = s.needsOf(pod)
+	d.needs, d.around = s.needsOf(pod), s.surroundingsOf(&d)
 	same := s.spread[d.controller]
 	var out, refused []Candidate
 	var fitting []*node

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -101,7 +102,7 @@ func (l *loop) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.workers.Wait()
 	defer cancel()
-	changes := l.cfg.Mirror.Subscribe(schema.Nodes, schema.Pods, schema.PersistentVolumeClaims, schema.PersistentVolumes, schema.StorageClasses)
+	changes := l.cfg.Mirror.Subscribe(schema.Namespaces, schema.Nodes, schema.Pods, schema.PersistentVolumeClaims, schema.PersistentVolumes, schema.StorageClasses)
 	defer changes.Close()
 	for {
 		select {
@@ -126,6 +127,9 @@ func (l *loop) see(keys []schema.Key) {
 	room := false
 	for _, key := range keys {
 		switch key.Resource {
+		case schema.Namespaces.Resource:
+			namespace, _ := l.cfg.Mirror.Get(key).(*corev1.Namespace)
+			room = l.state.SetNamespace(key.Name, namespace) || room
 		case schema.Nodes.Resource:
 			node, _ := l.cfg.Mirror.Get(key).(*corev1.Node)
 			room = l.state.SetNode(key.Name, node) || room
@@ -151,7 +155,7 @@ func (l *loop) seePod(key schema.Key) bool {
 		delete(l.reasons, key)
 	case l.state.Reserved(key, pod.UID):
 		// being bound, or bound and not yet seen so: settle decides
-	case l.parked[key].Pod != nil && l.parked[key].Pod.UID == pod.UID && l.parked[key].Pod.Generation == pod.Generation:
+	case sameWish(l.parked[key].Pod, pod):
 		l.park(Failure{Pod: pod, Reason: l.parked[key].Reason})
 	default:
 		delete(l.parked, key)
@@ -159,6 +163,12 @@ func (l *loop) seePod(key schema.Key) bool {
 		l.queue.set(key, pod)
 	}
 	return room
+}
+
+// sameWish reports whether a pod that fitted nowhere is as it was then, in all
+// that a node is chosen by.
+func sameWish(parked, now *corev1.Pod) bool {
+	return parked != nil && parked.UID == now.UID && parked.Generation == now.Generation && maps.Equal(parked.Labels, now.Labels)
 }
 
 // park puts a pod aside; its reason is written if it does not say so already.
@@ -185,6 +195,12 @@ func scheduledMessage(pod *corev1.Pod) string {
 }
 
 func (l *loop) unpark() {
+	l.requeue()
+	clear(l.state.hopes) // who still needs another says so again
+}
+
+// requeue has all tried again that fitted nowhere.
+func (l *loop) requeue() {
 	for key, f := range l.parked {
 		l.queue.set(key, f.Pod)
 	}
@@ -203,6 +219,9 @@ func (l *loop) dispatch(ctx context.Context) {
 		began := time.Now()
 		result := Schedule(pods, l.state)
 		l.metrics.schedule.Observe(time.Since(began).Seconds())
+		if result.Arrived {
+			l.requeue()
+		}
 		for _, f := range result.Unschedulable {
 			l.park(f)
 		}

@@ -24,7 +24,7 @@ type Failure struct {
 }
 
 // Result has every pod that was given to Schedule, in one of its first two
-// lists, in the order given.
+// lists, in the order decided.
 type Result struct {
 	Bindings      []Binding
 	Unschedulable []Failure
@@ -32,6 +32,11 @@ type Result struct {
 	// Selections are for claims of pods that are unschedulable until these have
 	// their volumes.
 	Selections []Selection
+
+	// Arrived says that a pod was placed which one that was refused, now or
+	// before, needs to be near. Those of this call were tried again; the caller
+	// tries those of earlier ones.
+	Arrived bool
 }
 
 // Selection is a claim and the node where the pod that waits for it will run.
@@ -41,31 +46,53 @@ type Selection struct {
 }
 
 // Schedule chooses a node for each of the pods, which are unbound, first come
-// first served. A pod that is given a node has taken its room in state when
+// first served; one that needs another near it comes again after that one. A pod that is given a node has taken its room in state when
 // Schedule returns; State.Release gives it back. The same pods and the same
 // state always give the same result.
 func Schedule(pods []*corev1.Pod, state *State) Result {
 	var result Result
 	for _, pod := range pods {
-		d := demandOf(pod)
-		d.needs = state.needsOf(pod)
-		best, reason := state.choose(&d)
-		if best != nil && d.waits() {
-			result.Selections = append(result.Selections, d.selections(best)...)
-			best, reason = nil, fmt.Sprintf("waiting for its volumes on %s", best.name)
+		state.schedule(pod, &result)
+	}
+	for state.takeArrival() {
+		result.Arrived = true
+		again := result.Unschedulable
+		result.Unschedulable = nil
+		for _, f := range again {
+			state.schedule(f.Pod, &result)
 		}
-		if best == nil {
-			result.Unschedulable = append(result.Unschedulable, Failure{Pod: pod, Reason: reason})
-			continue
-		}
-		key := schema.Pods.Key(pod.Namespace, pod.Name)
-		if state.pods[key] != nil { // of an earlier pod of that name
-			state.remove(key)
-		}
-		state.place(key, &placement{uid: pod.UID, node: best.name, demand: d, reserved: true})
-		result.Bindings = append(result.Bindings, Binding{Pod: pod, Node: best.name})
 	}
 	return result
+}
+
+func (s *State) schedule(pod *corev1.Pod, result *Result) {
+	d := demandOf(pod)
+	d.needs = s.needsOf(pod)
+	best, reason := s.choose(&d)
+	if best != nil && d.waits() {
+		result.add(d.selections(best))
+		best, reason = nil, fmt.Sprintf("waiting for its volumes on %s", best.name)
+	}
+	if best == nil {
+		result.Unschedulable = append(result.Unschedulable, Failure{Pod: pod, Reason: reason})
+		return
+	}
+	key := schema.Pods.Key(pod.Namespace, pod.Name)
+	if s.pods[key] != nil { // of an earlier pod of that name
+		s.remove(key)
+	}
+	d.around = nil
+	s.place(key, &placement{uid: pod.UID, node: best.name, demand: d, reserved: true})
+	result.Bindings = append(result.Bindings, Binding{Pod: pod, Node: best.name})
+}
+
+// add takes in the selections for claims that have none yet.
+func (r *Result) add(selections []Selection) {
+	for _, selection := range selections {
+		if !slices.ContainsFunc(r.Selections, func(have Selection) bool { return have.Claim == selection.Claim }) {
+			r.Selections = append(r.Selections, selection)
+		}
+	}
 }
 
 // choose returns the best of the nodes that the demand fits, or why none does.
@@ -74,10 +101,11 @@ func (s *State) choose(d *demand) (*node, string) {
 		return nil, fmt.Sprintf("0/%d nodes are available: %s.", len(s.known()), d.needs.Missing)
 	}
 	if len(s.hints) > 0 && d.needs == nil {
-		if reason, known := s.hints[d.class()]; known {
+		if reason, known := s.hints[s.classOf(d)]; known {
 			return nil, reason
 		}
 	}
+	d.around = s.surroundingsOf(d)
 	s.fitting = s.fitting[:0]
 	for _, n := range s.known() {
 		if n.fits(d) {
@@ -87,10 +115,11 @@ func (s *State) choose(d *demand) (*node, string) {
 	if len(s.fitting) > 0 {
 		return best(s.fitting, s.scores(d, s.fitting)), ""
 	}
-	reason := s.explain(d)
+	reason, class := s.explain(d), s.classOf(d)
 	if d.needs == nil {
-		s.hints[d.class()] = reason
+		s.hints[class] = reason
 	}
+	s.hope(class, d)
 	return nil, reason
 }
 
@@ -115,11 +144,12 @@ func (s *State) scores(d *demand, nodes []*node) []int64 {
 		s.scored = append(s.scored, n.score(d, same))
 	}
 	preferNodes(d, nodes, s.scored)
+	preferPeers(d, nodes, s.scored)
 	return s.scored
 }
 
 func (n *node) fits(d *demand) bool {
-	return n.ready && n.open && n.untolerated(d) == nil && n.roomFor(d) && n.matches(d) && n.portsFree(d.ports) && n.hasVolumes(d) == ""
+	return n.ready && n.open && n.untolerated(d) == nil && n.roomFor(d) && n.matches(d) && n.portsFree(d.ports) && n.hasVolumes(d) == "" && n.hasPeers(d) == ""
 }
 
 func (n *node) roomFor(d *demand) bool {
@@ -219,6 +249,9 @@ func (n *node) refusals(d *demand) []string {
 	}
 	if !fitsIn(d.requests.disk, n.used.disk, n.capacity.disk) {
 		reasons = append(reasons, "Insufficient ephemeral-storage")
+	}
+	if reason := n.hasPeers(d); len(reasons) == 0 && reason != "" {
+		return []string{reason}
 	}
 	return reasons
 }

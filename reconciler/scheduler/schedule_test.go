@@ -233,3 +233,24 @@ func BenchmarkSchedule(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkScheduleApart is BenchmarkSchedule with pods that would rather be
+// apart from others of their controller, as most charts have them.
+func BenchmarkScheduleApart(b *testing.B) {
+	const nodes, pods = 1000, 10000
+	var all []*corev1.Pod
+	for i := range pods {
+		name := fmt.Sprint("rc", i/100)
+		all = append(all, newPod(fmt.Sprint("p", i), "100m", "100Mi", ownedBy(name), app(name), rather(-100, apps(name, corev1.LabelHostname))))
+	}
+	for b.Loop() {
+		s := NewState()
+		for i := range nodes {
+			name := fmt.Sprint("n", i)
+			s.SetNode(name, newNode(name, "4", "8Gi", "110", labeled(corev1.LabelHostname, name)))
+		}
+		if got := Schedule(all, s); len(got.Bindings) != pods {
+			b.Fatalf("%d bound", len(got.Bindings))
+		}
+	}
+}

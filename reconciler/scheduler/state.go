@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/evenkeel/evenkeel/reconciler/volumes"
@@ -22,6 +23,11 @@ type State struct {
 	free   []int             // indexes of nodes that are gone
 	hints  map[string]string // class of demand → why it fits nowhere, while no room appears
 	view   *volumes.View     // nil: claims are not looked at
+	spaces map[string]labels.Set
+
+	peers   *peers            // nil: no pod has said anything about others
+	hopes   map[string][]term // class of demand that was refused → what it needs near
+	arrived bool              // one of those
 
 	fitting []*node // of choose, and
 	scored  []int64 // of scores, to be used again
@@ -50,7 +56,8 @@ type placement struct {
 	uid      types.UID
 	node     string
 	demand   demand
-	reserved bool // by Schedule; not yet seen as bound
+	group    *group // nil: the state has no peers
+	reserved bool   // by Schedule; not yet seen as bound
 }
 
 // counts says how many pods of one controller each node, by index, has.
@@ -61,7 +68,10 @@ type counts struct {
 
 // NewState returns a state without nodes.
 func NewState() *State {
-	return &State{nodes: map[string]*node{}, pods: map[schema.Key]*placement{}, spread: map[types.UID]*counts{}, hints: map[string]string{}}
+	return &State{
+		nodes: map[string]*node{}, pods: map[schema.Key]*placement{}, spread: map[types.UID]*counts{},
+		hints: map[string]string{}, hopes: map[string][]term{}, spaces: map[string]labels.Set{},
+	}
 }
 
 // SetNode takes in a node as it is now; nil means that it is gone. It reports
@@ -105,7 +115,8 @@ func nodeChanged(a, b *node) bool {
 }
 
 // SetPod takes in a pod as it is now; nil means that it is gone. It reports
-// whether room was given back. A pod that Schedule gave room keeps it until it
+// whether pods may fit now that did not before: room was given back, or there is
+// a pod that others need or no longer shun. A pod that Schedule gave room keeps it until it
 // is seen bound, seen gone, or Release is called.
 func (s *State) SetPod(key schema.Key, pod *corev1.Pod) bool {
 	had := s.pods[key]
@@ -119,7 +130,8 @@ func (s *State) SetPod(key schema.Key, pod *corev1.Pod) bool {
 	}
 	if had != nil && had.uid == pod.UID && had.node == pod.Spec.NodeName {
 		had.reserved = false
-		return s.resize(had, pod)
+		freed, other := s.resize(had, pod), s.relabel(had, pod)
+		return s.takeArrival() || freed || other
 	}
 	if had != nil {
 		s.remove(key)
@@ -127,7 +139,7 @@ func (s *State) SetPod(key schema.Key, pod *corev1.Pod) bool {
 	d := demandOf(pod)
 	d.requests, d.weight = takenBy(pod)
 	s.place(key, &placement{uid: pod.UID, node: pod.Spec.NodeName, demand: d})
-	return had != nil
+	return s.takeArrival() || had != nil
 }
 
 // resize counts a bound pod with what it takes now, and reports whether that is
@@ -201,6 +213,7 @@ func (s *State) place(key schema.Key, p *placement) {
 		n.ports[port]++
 	}
 	s.count(p.demand.controller, n.index, 1)
+	s.join(p, n)
 	s.pods[key] = p
 }
 
@@ -216,6 +229,7 @@ func (s *State) remove(key schema.Key) {
 		}
 	}
 	s.count(p.demand.controller, n.index, -1)
+	s.leave(p, n)
 	s.drop(n)
 	clear(s.hints)
 }

@@ -44,7 +44,7 @@ type Pod struct {
 	Node       string                `json:"node,omitempty"`
 	NotReady   string                `json:"notReady,omitempty"`
 	Resize     string                `json:"resize,omitempty"` // of its resources in place: why it is not through
-	Candidates []scheduler.Candidate `json:"candidates"` // as things are now, without the pod itself
+	Candidates []scheduler.Candidate `json:"candidates"`       // as things are now, without the pod itself
 }
 
 // Explain answers for an object in a synced mirror of all under schema.Root.
@@ -109,6 +109,9 @@ func explainPod(m *registry.Mirror, pod *corev1.Pod) *Pod {
 	}
 	out.Resize = resizeOf(pod)
 	state := scheduler.NewState()
+	for _, namespace := range registry.ListOf[*corev1.Namespace](m, schema.Namespaces, "") {
+		state.SetNamespace(namespace.Name, namespace)
+	}
 	for _, node := range registry.ListOf[*corev1.Node](m, schema.Nodes, "") {
 		state.SetNode(node.Name, node)
 	}

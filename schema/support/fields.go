@@ -151,8 +151,7 @@ var fragments = map[string]string{
 	"claimSpec": `
 		accessModes[] = ReadWriteOnce ReadOnlyMany ReadWriteMany
 		resources.requests.storage
-		selector.matchLabels.*
-		selector.matchExpressions[] @requirement
+		selector @labelSelector
 		storageClassName
 		volumeName
 		volumeMode = Filesystem
@@ -182,6 +181,23 @@ var fragments = map[string]string{
 	"nodeSelectorTerm": `
 		matchExpressions[] @requirement
 		matchFields[] @requirement
+	`,
+	"podAffinity": `
+		requiredDuringSchedulingIgnoredDuringExecution[] @podAffinityTerm
+		preferredDuringSchedulingIgnoredDuringExecution[].weight
+		preferredDuringSchedulingIgnoredDuringExecution[].podAffinityTerm @podAffinityTerm
+	`,
+	"podAffinityTerm": `
+		labelSelector @labelSelector
+		namespaces[]
+		namespaceSelector @labelSelector
+		topologyKey
+		matchLabelKeys[]
+		mismatchLabelKeys[]
+	`,
+	"labelSelector": `
+		matchLabels.*
+		matchExpressions[] @requirement
 	`,
 	"requirement": `
 		key
@@ -241,6 +257,8 @@ var fragments = map[string]string{
 		affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[] @nodeSelectorTerm
 		affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[].weight
 		affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[].preference @nodeSelectorTerm
+		affinity.podAffinity @podAffinity
+		affinity.podAntiAffinity @podAffinity
 		nodeName
 		tolerations[].key
 		tolerations[].operator

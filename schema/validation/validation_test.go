@@ -71,10 +71,23 @@ func TestValidate(t *testing.T) {
 		"pod":                    {pod(), nil},
 		"pod without containers": {pod(func(p *corev1.Pod) { p.Spec.Containers = nil }), []string{"spec.containers: FieldValueRequired"}},
 		"pod without image":      {pod(func(p *corev1.Pod) { p.Spec.Containers[0].Image = "" }), []string{"spec.containers[0].image: FieldValueRequired"}},
-		"pod name":               {pod(func(p *corev1.Pod) { p.Name = "A_b" }), []string{"metadata.name: FieldValueInvalid"}},
-		"controller":             {controller(), nil},
-		"controller below zero":  {controller(func(rc *corev1.ReplicationController) { rc.Spec.Replicas = &minus }), []string{"spec.replicas: FieldValueInvalid"}},
-		"controller seconds":     {controller(func(rc *corev1.ReplicationController) { rc.Spec.MinReadySeconds = -1 }), []string{"spec.minReadySeconds: FieldValueInvalid"}},
+		"pod affinity": {pod(func(p *corev1.Pod) {
+			p.Spec.Affinity = &corev1.Affinity{
+				NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{
+					{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "a", Operator: corev1.NodeSelectorOpIn}}},
+				}}},
+				PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{
+					{Weight: 101, PodAffinityTerm: corev1.PodAffinityTerm{TopologyKey: "zone"}},
+				}},
+			}
+		}), []string{
+			"spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values: FieldValueRequired",
+			"spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: FieldValueInvalid",
+		}},
+		"pod name":              {pod(func(p *corev1.Pod) { p.Name = "A_b" }), []string{"metadata.name: FieldValueInvalid"}},
+		"controller":            {controller(), nil},
+		"controller below zero": {controller(func(rc *corev1.ReplicationController) { rc.Spec.Replicas = &minus }), []string{"spec.replicas: FieldValueInvalid"}},
+		"controller seconds":    {controller(func(rc *corev1.ReplicationController) { rc.Spec.MinReadySeconds = -1 }), []string{"spec.minReadySeconds: FieldValueInvalid"}},
 		"controller no template": {controller(func(rc *corev1.ReplicationController) {
 			rc.Spec.Template, rc.Spec.Selector = nil, map[string]string{"a": "b"}
 		}), []string{"spec.template: FieldValueRequired"}},
