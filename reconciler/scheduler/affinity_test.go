@@ -94,5 +94,12 @@ func TestAffinityWakes(t *testing.T) {
 		c.wantPlace("web-2", "", shunned)
 		c.label(schema.Namespaces.Key("", "default"), "trusted", "yes")
 		c.wantPlace("web-2", "n1", "")
+
+		alone := only("zone", "a")
+		alone.PodAntiAffinity = &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term("api")}}
+		make("alone", "", alone)
+		c.wantPlace("alone", "", "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) didn't match pod anti-affinity rules.")
+		c.label(schema.Pods.Key("default", "web"), "app", "old")
+		c.wantPlace("alone", "n1", "")
 	})
 }

@@ -215,8 +215,13 @@ func TestPreferredPeers(t *testing.T) {
 		pod   []func(*corev1.Pod)
 		want  string
 	}{
-		"nothing":              {[]*corev1.Pod{db}, nil, "n1"},
-		"likes":                {[]*corev1.Pod{db}, []func(*corev1.Pod){rather(1, apps("db", zone))}, "n3"},
+		"nothing": {[]*corev1.Pod{db}, nil, "n1"},
+		"likes":   {[]*corev1.Pod{db}, []func(*corev1.Pod){rather(1, apps("db", zone))}, "n3"},
+		"likes the more": {
+			[]*corev1.Pod{newPod("db-1", "1", "", on("n3"), app("db")), newPod("db-2", "1", "", on("n3"), app("db")), newPod("db-3", "", "", on("n2"), app("db"))},
+			[]func(*corev1.Pod){rather(1, apps("db", corev1.LabelHostname))},
+			"n3",
+		},
 		"likes nobody":         {[]*corev1.Pod{db}, []func(*corev1.Pod){rather(1, apps("web", zone))}, "n1"},
 		"dislikes":             {[]*corev1.Pod{web}, []func(*corev1.Pod){rather(-1, apps("web", zone))}, "n3"},
 		"likes one more":       {[]*corev1.Pod{db, web}, []func(*corev1.Pod){rather(10, apps("db", zone)), rather(20, apps("web", corev1.LabelHostname))}, "n2"},
