@@ -171,7 +171,7 @@ containers: [{name: main, image: IMAGE, args: [sleep], volumeMounts: [{name: v, 
 		t.Error(diff)
 	}
 	if s.Phase != corev1.PodRunning || s.ObservedGeneration != 3 || s.QOSClass != corev1.PodQOSBestEffort || s.StartTime == nil || s.HostIP != w.flags.IP ||
-		len(s.PodIPs) != 1 || !strings.HasPrefix(s.PodIP, "10.217.94.") || !strings.HasPrefix(c.ImageID, "sha256:") || !strings.HasPrefix(c.ContainerID, "containerd://") || !*c.Started {
+		len(s.PodIPs) != 1 || !strings.HasPrefix(s.PodIP, podNet) || !strings.HasPrefix(c.ImageID, "sha256:") || !strings.HasPrefix(c.ContainerID, "containerd://") || !*c.Started {
 		t.Errorf("status is %s\n%+v", summary(said), s)
 	}
 	lit := pod.DeepCopy()

@@ -37,6 +37,10 @@ const (
 	limit = 60 * time.Second // of any wait
 )
 
+// podNet begins the addresses of this process's pods: the machine has routes to
+// them, which another run beside this one would take away.
+var podNet = fmt.Sprintf("10.217.%d.", os.Getpid()%256)
+
 // world is a node that runs for real, with a control plane in memory.
 type world struct {
 	t     *testing.T
@@ -101,7 +105,7 @@ func startIn(t *testing.T, dir string, flags ...string) *world {
 	if err := errors.Join(err, w.flags.Complete()); err != nil {
 		t.Fatal(err)
 	}
-	w.put(schema.BindingNodeName, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.name}, Spec: corev1.NodeSpec{PodCIDR: "10.217.94.0/24"}})
+	w.put(schema.BindingNodeName, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.name}, Spec: corev1.NodeSpec{PodCIDR: podNet + "0/24"}})
 	w.launch()
 	return w
 }
