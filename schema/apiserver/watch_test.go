@@ -119,7 +119,10 @@ func TestWatchFrom(t *testing.T) {
 	late.Stop()
 	at, _ := strconv.ParseInt(b.ResourceVersion, 10, 64)
 	store.Compact(at + 1)
-	expired, err := again.kube.CoreV1().ConfigMaps("default").Watch(t.Context(), metav1.ListOptions{ResourceVersion: a.ResourceVersion})
+	// From before the last watch: what that was sent may be here until the server
+	// has noticed that nobody reads it.
+	first, _ := strconv.ParseInt(a.ResourceVersion, 10, 64)
+	expired, err := again.kube.CoreV1().ConfigMaps("default").Watch(t.Context(), metav1.ListOptions{ResourceVersion: strconv.FormatInt(first-1, 10)})
 	w.must(expired, err)
 	wantEvents(t, expired, "ERROR 410 Expired")
 }
