@@ -70,12 +70,12 @@ func TestPrivateStopsWithoutPID(t *testing.T) {
 		"of before":    func(file string) error { return os.WriteFile(file, []byte("4194304"), 0o600) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("/tmp", "ekp")
+			base, err := os.MkdirTemp("/tmp", "ekp")
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			dir = filepath.Join(dir, "c")
+			t.Cleanup(func() { os.RemoveAll(base) })
+			dir := filepath.Join(base, "c")
 			if _, err := StartPrivate(t.Context(), PrivateConfig{Dir: dir, Logger: slog.New(slog.DiscardHandler)}); err != nil {
 				t.Fatal(err)
 			}
