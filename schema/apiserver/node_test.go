@@ -13,11 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/websocket"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
 	streams "k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	statsv1alpha1 "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
@@ -97,6 +99,22 @@ func onNode(t *testing.T) *world {
 	return w
 }
 
+// overWebSocket reads a stream to its end.
+func (w *world) overWebSocket(path string) string {
+	w.t.Helper()
+	cfg, err := websocket.NewConfig("wss://"+w.addr+path, "http://localhost")
+	w.must(cfg, err)
+	cfg.Protocol = []string{"binary.k8s.io"}
+	cfg.TlsConfig, err = rest.TLSConfigFor(w.config)
+	w.must(cfg, err)
+	conn, err := cfg.DialContext(w.t.Context())
+	w.must(conn, err)
+	defer conn.Close()
+	text, err := io.ReadAll(conn)
+	w.must(text, err)
+	return string(text)
+}
+
 // TestNode asks for what only a node's agent knows.
 func TestNode(t *testing.T) {
 	w := onNode(t)
@@ -104,6 +122,9 @@ func TestNode(t *testing.T) {
 	log, err := w.kube.CoreV1().Pods("default").GetLogs("web", &corev1.PodLogOptions{TailLines: &tail}).DoRaw(t.Context())
 	if err != nil || string(log) != "log of c, tail 5\n" {
 		t.Errorf("log %q, %v", log, err)
+	}
+	if got := w.overWebSocket("/api/v1/namespaces/default/pods/web/log?tailLines=6"); got != "log of c, tail 6\n" {
+		t.Errorf("log over a WebSocket: %q", got)
 	}
 	_, err = w.kube.CoreV1().Pods("default").GetLogs("web", &corev1.PodLogOptions{Previous: true}).Stream(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "previous terminated container") {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/url"
 	"strconv"
 	"time"
@@ -74,14 +75,37 @@ func (l logs) Get(ctx context.Context, name string, options runtime.Object) (run
 	if err != nil {
 		return nil, err
 	}
-	return &genericrest.LocationStreamer{
+	return &logStream{&genericrest.LocationStreamer{
 		Location:        at(base, "/containerLogs/"+pod.Namespace+"/"+pod.Name+"/"+container, logQuery(opts)),
 		Transport:       transport,
 		ContentType:     "text/plain",
 		Flush:           opts.Follow,
 		ResponseChecker: genericrest.NewGenericHttpResponseChecker(corev1.Resource("pods/log"), name),
 		RedirectChecker: genericrest.PreventRedirects,
-	}, nil
+	}}, nil
+}
+
+// logStream is a log on its way. Over a WebSocket the library loses what is read
+// together with the end, so that the end comes by itself here.
+type logStream struct{ *genericrest.LocationStreamer }
+
+// InputStream implements rest.ResourceStreamer.
+func (s *logStream) InputStream(ctx context.Context, apiVersion, accept string) (io.ReadCloser, bool, string, error) {
+	body, flush, contentType, err := s.LocationStreamer.InputStream(ctx, apiVersion, accept)
+	if body != nil {
+		body = endApart{body}
+	}
+	return body, flush, contentType, err
+}
+
+type endApart struct{ io.ReadCloser }
+
+func (r endApart) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if n > 0 && err == io.EOF {
+		return n, nil // it is at its end the next time too
+	}
+	return n, err
 }
 
 // checkLogOptions is ValidatePodLogOptions of k8s.io/kubernetes for the
