@@ -78,7 +78,7 @@ fmt: ## format all Go files
 test-packages: .build/tools/kubectl ## the tests of all packages, with the race detector
 	@printf '==> go test -race\n'
 	@$(NO_ROOT)
-	@packages="$(PACKAGES)"; go test -race -vet=off -timeout 10m $(TEST_EXEC) $$packages
+	@packages="$(PACKAGES)"; go test -race -vet=off -timeout 20m $(TEST_EXEC) $$packages
 
 test-e2e: build images .build/tools/kubectl ## the programs from end to end, on real containers
 	@printf '==> end to end\n'

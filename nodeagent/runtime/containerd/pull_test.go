@@ -304,7 +304,7 @@ func TestPullFillsDisk(t *testing.T) {
 	})
 	n := newNode(t, func(c *Config) { c.Address = address })
 	h := newHub(t)
-	pushLayer(t, h, 64<<20)
+	pushLayer(t, h, 32<<20)
 	_, err = n.Pull(t.Context(), refAt(h.Serve(t, registry.Through)), rt.PullOptions{})
 	if !errors.Is(err, rt.ErrImagePull) || !errors.Is(err, rt.ErrNoSpace) || !strings.Contains(fmt.Sprint(err), "free space") {
 		t.Fatalf("got %v", err)
