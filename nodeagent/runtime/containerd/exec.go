@@ -124,11 +124,17 @@ func (e *execution) wait(ctx context.Context) (int, error) {
 func (e *execution) abandon(ctx context.Context) {
 	ctx, cancel := e.r.detached(ctx)
 	defer cancel()
+	service := e.r.client.TaskService()
+	if e.pid == 0 { // it was not waited for, and may be starting still
+		got, err := service.Get(ctx, &tasks.GetRequest{ContainerID: e.container, ExecID: e.id})
+		if err == nil && got.Process != nil {
+			e.pid = int(got.Process.Pid)
+		}
+	}
 	rec, _ := e.r.recall(e.container)
 	if e.pid > 0 && insideTree(rec.parent) {
 		killFamily(func() []int { return e.r.cgroups.processes(rec.cgroup()) }, e.pid)
 	}
-	service := e.r.client.TaskService()
 	_, err := service.Kill(ctx, &tasks.KillRequest{ContainerID: e.container, ExecID: e.id, Signal: uint32(syscall.SIGKILL)})
 	if err == nil {
 		_, _ = service.Wait(ctx, &tasks.WaitRequest{ContainerID: e.container, ExecID: e.id})
@@ -169,7 +175,7 @@ func killFamily(candidates func() []int, leader int) {
 			}
 		}
 	}
-	for _, pid := range family {
+	for _, pid := range slices.Backward(family) { // the leader last: its end is waited for
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
