@@ -39,7 +39,7 @@ func (s *stage) upMemory(ctx context.Context) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.holdPods(ctx); err != nil {
+	if err := s.holdPods(ctx, manyPods); err != nil {
 		return nil, err
 	}
 	pause(ctx, idle)
@@ -48,9 +48,9 @@ func (s *stage) upMemory(ctx context.Context) ([]Result, error) {
 }
 
 // holdPods commits pods that stay.
-func (s *stage) holdPods(ctx context.Context) error {
+func (s *stage) holdPods(ctx context.Context, n int) error {
 	text := fmt.Sprintf("apiVersion: v1\nkind: ReplicationController\nmetadata: {name: held}\nspec:\n  replicas: %d\n  template:\n"+
-		"    metadata: {labels: {app: held}}\n    spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: %q}]}\n", manyPods, echoImage)
+		"    metadata: {labels: {app: held}}\n    spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: %q}]}\n", n, echoImage)
 	if err := os.WriteFile(filepath.Join(s.repo, "held.yaml"), []byte(text), 0o644); err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (s *stage) holdPods(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	return s.awaitPods(ctx, manyPods)
+	return s.awaitPods(ctx, n)
 }
 
 // threeMemory runs the three programs on an etcd in this process.
