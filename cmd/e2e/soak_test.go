@@ -144,14 +144,11 @@ func TestSoak(t *testing.T) {
 		r.write("shop.yaml", shopYAML)
 		r.write("web.yaml", strings.NewReplacer("REPLICAS", "0", "EDGES", "0").Replace(soakYAML))
 	})
-	eventually(t, patience, "node ready", func() error {
-		node, _ := registry.GetOf[*corev1.Node](s.cluster.mirror, schema.Nodes, "", s.host.name)
-		if node == nil || !slices.ContainsFunc(node.Status.Conditions, isNodeReady) {
-			return fmt.Errorf("%v", node)
-		}
-		return nil
+	var empty network
+	eventually(t, patience, "node ready, and services in force", func() (err error) {
+		empty, err = s.withoutPods()
+		return err
 	})
-	empty := s.host.network()
 
 	for done := 0; done < *soakKills; {
 		s.scale(1+s.rng.IntN(4), s.rng.IntN(2))
@@ -182,6 +179,32 @@ func TestSoak(t *testing.T) {
 		return nil
 	})
 }
+
+// withoutPods is the host's network when its agent and its proxy are at work: the
+// services are there, and so is the name server's address.
+func (s *soak) withoutPods() (network, error) {
+	node, _ := registry.GetOf[*corev1.Node](s.cluster.mirror, schema.Nodes, "", s.host.name)
+	if node == nil || !slices.ContainsFunc(node.Status.Conditions, isNodeReady) {
+		return nil, fmt.Errorf("%v", node)
+	}
+	services := registry.ListOf[*corev1.Service](s.cluster.mirror, schema.Services, "")
+	if len(services) < 2 { // the API's own, and the shop's
+		return nil, fmt.Errorf("%d services are there", len(services))
+	}
+	now := s.host.network()
+	for _, service := range services {
+		if !strings.Contains(now["nft list ruleset"], service.Spec.ClusterIP) {
+			return nil, fmt.Errorf("service %s is not in force", service.Name)
+		}
+	}
+	if !strings.Contains(now["ip -br -4 address"], nameServer) {
+		return nil, errors.New("the name server has no address")
+	}
+	return now, nil
+}
+
+// nameServer is the address of the name server in pods.
+const nameServer = "169.254.20.10"
 
 func isNodeReady(c corev1.NodeCondition) bool {
 	return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
