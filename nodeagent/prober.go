@@ -192,7 +192,8 @@ func (p *prober) loop(ctx context.Context, a attempt, found func(probe.Result, s
 	}
 	schedule := probe.ScheduleOf(a.def)
 	counter := probe.NewCounter(schedule, a.startedAt, a.initial)
-	early := earlyLooks{delay: firstEarlyLook, after: a.startedAt.Add(schedule.InitialDelay), wanted: a.initial != probe.Success && a.kind != "Liveness" && a.def.SuccessThreshold <= 1 && resolved.Exec == nil}
+	early := earlyLooks{delay: firstEarlyLook, after: a.startedAt.Add(schedule.InitialDelay)}
+	early.wanted = a.initial != probe.Success && a.kind != "Liveness" && a.def.SuccessThreshold <= 1 && resolved.Exec == nil
 	for {
 		well := early.until(ctx, counter.Next(time.Now()), func() bool {
 			result, _ := probe.Run(ctx, resolved, nil)

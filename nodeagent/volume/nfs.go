@@ -92,7 +92,7 @@ func command(ctx context.Context, limit time.Duration, name string, args ...stri
 		select {
 		case err = <-ended:
 		case <-time.After(killTime):
-			return "", fmt.Errorf("%s: not done after %v, and cannot be killed: %w", name, limit, ctx.Err())
+			return "", fmt.Errorf("%s: not done after %v, and cannot be killed: %w", name, limit, context.Cause(ctx))
 		}
 	}
 	output = strings.TrimSpace(string(out))
@@ -100,7 +100,7 @@ func command(ctx context.Context, limit time.Duration, name string, args ...stri
 	case err == nil:
 		return output, nil
 	case ctx.Err() != nil:
-		return output, fmt.Errorf("%s: not done after %v: %w", name, limit, ctx.Err())
+		return output, fmt.Errorf("%s: not done after %v: %w", name, limit, context.Cause(ctx))
 	}
 	return output, fmt.Errorf("%s: %w: %s", name, err, strings.Join(strings.Fields(output), " "))
 }

@@ -209,23 +209,6 @@ func answerInit(t *testing.T, device int) {
 	}
 }
 
-// lapse is a context whose time is over when the test says so.
-type lapse struct {
-	context.Context
-	over chan struct{}
-}
-
-func (l lapse) Done() <-chan struct{} { return l.over }
-
-func (l lapse) Err() error {
-	select {
-	case <-l.over:
-		return context.DeadlineExceeded
-	default:
-		return nil
-	}
-}
-
 // A program that waits for a server that has its request cannot be killed. It
 // is given up all the same.
 func TestCommandThatCannotBeKilled(t *testing.T) {
@@ -242,13 +225,13 @@ func TestCommandThatCannotBeKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	answerInit(t, device)
-	taken := make(chan struct{})
+	ctx, taken := context.WithCancelCause(t.Context())
 	var request error
 	go func() {
 		_, request = unix.Read(device, make([]byte, 1<<17))
-		close(taken)
+		taken(context.DeadlineExceeded)
 	}()
-	_, err = command(lapse{t.Context(), taken}, time.Minute, "stat", "-f", dir)
+	_, err = command(ctx, time.Minute, "stat", "-f", dir)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "cannot be killed") {
 		t.Fatalf("got %v", err)
 	}

@@ -107,7 +107,8 @@ const maxPods = 110
 var nodesForm = regexp.MustCompile(`^(\d+)x([^,]+?)(?:cpu)?,(.+)$`)
 
 // ParseNodes makes nodes as a person describes them: "3x4cpu,8Gi" are three,
-// each with 4 cores and 8 GiB, of this machine's architecture. It returns nil for no description.
+// each with 4 cores and 8 GiB, of this machine's architecture. It returns nil for
+// no description.
 func ParseNodes(descriptions ...string) ([]*corev1.Node, error) {
 	var out []*corev1.Node
 	for _, text := range descriptions {

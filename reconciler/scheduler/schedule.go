@@ -46,9 +46,10 @@ type Selection struct {
 }
 
 // Schedule chooses a node for each of the pods, which are unbound, first come
-// first served; one that needs another near it comes again after that one. A pod that is given a node has taken its room in state when
-// Schedule returns; State.Release gives it back. The same pods and the same
-// state always give the same result.
+// first served; one that needs another near it comes again after that one. A
+// pod that is given a node has taken its room in state when Schedule returns;
+// State.Release gives it back. The same pods and the same state always give the
+// same result.
 func Schedule(pods []*corev1.Pod, state *State) Result {
 	var result Result
 	for _, pod := range pods {

@@ -116,8 +116,8 @@ func nodeChanged(a, b *node) bool {
 
 // SetPod takes in a pod as it is now; nil means that it is gone. It reports
 // whether pods may fit now that did not before: room was given back, or there is
-// a pod that others need or no longer shun. A pod that Schedule gave room keeps it until it
-// is seen bound, seen gone, or Release is called.
+// a pod that others need or no longer shun. A pod that Schedule gave room keeps
+// it until it is seen bound, seen gone, or Release is called.
 func (s *State) SetPod(key schema.Key, pod *corev1.Pod) bool {
 	had := s.pods[key]
 	if pod == nil || pod.Spec.NodeName == "" || finished(pod) {

@@ -124,24 +124,27 @@ containers:
 	}
 	parent := filepath.Join("evenkeel", w.name, "pod"+string(pod.UID))
 	first := filepath.Join(parent, strings.TrimPrefix(status(said, "a").ContainerID, "containerd://"))
-	for name, want := range map[string]string{
-		"cpu " + parent + " cpu.shares": "204", "cpu " + parent + " cpu.cfs_quota_us": "30000", "memory " + parent + " memory.limit_in_bytes": fmt.Sprint(48 << 20),
-		"cpu " + first + " cpu.shares": "102", "cpu " + first + " cpu.cfs_quota_us": "20000", "memory " + first + " memory.limit_in_bytes": fmt.Sprint(32 << 20),
-	} {
-		part := strings.Fields(name)
-		root := filepath.Join("/sys/fs/cgroup", part[0])
-		if _, err := os.Stat(filepath.Join(root, part[2])); part[0] == "cpu" && err != nil {
-			if _, err := os.Stat(filepath.Join(root, "cpu.shares")); err != nil {
-				t.Skip("the machine has cgroup version 2, whose settings are tested by themselves")
-			}
+	root := "/sys/fs/cgroup/"
+	settings := map[string]string{
+		"cpu/" + parent + "/cpu.shares": "204", "cpu/" + parent + "/cpu.cfs_quota_us": "30000", "memory/" + parent + "/memory.limit_in_bytes": fmt.Sprint(48 << 20),
+		"cpu/" + first + "/cpu.shares": "102", "cpu/" + first + "/cpu.cfs_quota_us": "20000", "memory/" + first + "/memory.limit_in_bytes": fmt.Sprint(32 << 20),
+	}
+	if _, err := os.Stat(root + "cgroup.controllers"); err == nil { // version 2
+		settings = map[string]string{
+			parent + "/cpu.max": "30000 100000", parent + "/memory.max": fmt.Sprint(48 << 20),
+			first + "/cpu.max": "20000 100000", first + "/memory.max": fmt.Sprint(32 << 20),
 		}
-		if got, err := os.ReadFile(filepath.Join(root, part[1], part[2])); strings.TrimSpace(string(got)) != want {
+	}
+	for name, want := range settings {
+		if got, err := os.ReadFile(root + name); strings.TrimSpace(string(got)) != want {
 			t.Errorf("%s: got %q, %v, want %s", name, got, err, want)
 		}
 	}
 	w.delete(t, pod, 0)
-	if _, err := os.Stat(filepath.Join("/sys/fs/cgroup/memory", parent)); err == nil {
-		t.Error("the pod's cgroup is left")
+	for name := range settings {
+		if _, err := os.Stat(root + name); err == nil {
+			t.Errorf("%s is left", name)
+		}
 	}
 }
 
