@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/containerd/containerd/v2/client"
@@ -178,7 +179,9 @@ func (r *Runtime) ensureUnpacked(ctx context.Context, img image) error {
 
 func (r *Runtime) unpackImage(ctx context.Context, img image) error {
 	_, err := r.unpack.Do(ctx, &r.work, img.chain, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, client.NewImage(r.client, img.record).Unpack(ctx, r.cfg.Snapshotter)
+		return unpacking(func() (struct{}, error) {
+			return struct{}{}, client.NewImage(r.client, img.record).Unpack(ctx, r.cfg.Snapshotter)
+		})
 	})
 	if gone(err) {
 		return fmt.Errorf("unpack image %s: %w: a layer is missing: %w", img.record.Name, rt.ErrImageNotFound, err)
@@ -188,6 +191,27 @@ func (r *Runtime) unpackImage(ctx context.Context, img image) error {
 	}
 	r.images.setUnpacked(img.chain, true)
 	return nil
+}
+
+// unpackTries is how often an image is unpacked that loses a layer below.
+const unpackTries = 5
+
+// unpacking does what unpacks an image, and again where a layer was gone when
+// the next was to be built upon it: another image had it unpacked, and it was
+// collected with that one between the look and the use. What a try builds itself
+// is under its lease.
+func unpacking[T any](do func() (T, error)) (result T, err error) {
+	for range unpackTries {
+		if result, err = do(); !lostParent(err) {
+			return result, err
+		}
+	}
+	return result, err
+}
+
+// lostParent: containerd's errors come as text.
+func lostParent(err error) bool {
+	return gone(err) && strings.Contains(err.Error(), "failed to prepare extraction snapshot")
 }
 
 func (i image) public() rt.Image {

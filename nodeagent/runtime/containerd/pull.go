@@ -90,11 +90,13 @@ func (r *Runtime) pull(ctx context.Context, ref string, credential *rt.Credentia
 	defer cancel(nil)
 	var transports transports
 	defer transports.close()
-	pulled, err := r.client.Pull(ctx, ref,
-		client.WithResolver(meteredResolver{r.resolver(ctx, credential, &transports), t, cancel}),
-		client.WithImageHandlerWrapper(func(h images.Handler) images.Handler { return t.expect(r.client.ContentStore(), h) }),
-		client.WithPullUnpack, client.WithPullSnapshotter(r.cfg.Snapshotter),
-		client.WithPullLabels(accessLabels(credential)))
+	pulled, err := unpacking(func() (client.Image, error) {
+		return r.client.Pull(ctx, ref,
+			client.WithResolver(meteredResolver{r.resolver(ctx, credential, &transports), t, cancel}),
+			client.WithImageHandlerWrapper(func(h images.Handler) images.Handler { return t.expect(r.client.ContentStore(), h) }),
+			client.WithPullUnpack, client.WithPullSnapshotter(r.cfg.Snapshotter),
+			client.WithPullLabels(accessLabels(credential)))
+	})
 	if err != nil {
 		return rt.Image{}, r.pullError(ctx, ref, credential != nil, err)
 	}
